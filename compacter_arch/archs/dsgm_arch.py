@@ -1,0 +1,62 @@
+"""Dual selective gated module (DSGM), the feed-forward part of Compacter.
+
+Source: Compacter, A Lightweight Transformer for Image Restoration (ACM MM 2024). From the paper's
+figure: two branches of Linear and DWConv3x3, one through a sigmoid, one through GELU, two products
+added, one Linear. The figure's arrows allow two readings; drawn literally both products are the same,
+so we take the one that makes the second product useful: ``sigmoid(a) * b + GELU(b) * a``.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .casa_arch import init_projection
+
+
+class DSGM(nn.Module):
+    """``y = W_out (sigmoid(a) * b + GELU(b) * a)`` with ``a, b = split(DWConv3x3(W_in x))``.
+
+    Args:
+        dim: channels C.
+        expansion_ratio: width of each branch over C.
+    """
+
+    def __init__(self, dim: int, expansion_ratio: float = 2) -> None:
+        super().__init__()
+        hidden = round(dim * expansion_ratio)
+        self.fc_in = nn.Linear(dim, 2 * hidden)
+        self.dwconv = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden)
+        self.fc_out = nn.Linear(hidden, dim)
+        init_projection(self.fc_in)
+        init_projection(self.fc_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        x = self.fc_in(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, 2rC, H, W)
+        a, b = self.dwconv(x).permute(0, 2, 3, 1).chunk(2, dim=-1)  # each (B, H, W, rC)
+        y = torch.sigmoid(a) * b + F.gelu(b) * a
+        return self.fc_out(y).permute(0, 3, 1, 2)
+
+
+class MLP(nn.Module):
+    """The plain feed-forward network that DSGM is compared with: Linear, GELU, Linear (ablation).
+
+    Args:
+        dim: channels C.
+        expansion_ratio: width of the hidden layer over C.
+    """
+
+    def __init__(self, dim: int, expansion_ratio: float = 2) -> None:
+        super().__init__()
+        hidden = round(dim * expansion_ratio)
+        self.fc_in = nn.Linear(dim, hidden)
+        self.fc_out = nn.Linear(hidden, dim)
+        init_projection(self.fc_in)
+        init_projection(self.fc_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        x = F.gelu(self.fc_in(x.permute(0, 2, 3, 1)))
+        return self.fc_out(x).permute(0, 3, 1, 2)

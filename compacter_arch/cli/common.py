@@ -1,0 +1,70 @@
+"""What ``train``, ``test`` and ``check`` share: BasicSR's flags and the way to checked options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import UserError
+from ..training.checks import Findings, check_options
+from ..training.options import Options, find_option_file, force_options, read_options
+
+
+def add_option_file(parser: argparse.ArgumentParser) -> None:
+    """``-opt`` and ``--force_yml``."""
+    parser.add_argument("-opt", required=True, metavar="FILE", help="option file (YAML)")
+    parser.add_argument(
+        "--force_yml",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change options, e.g. train:ema_decay=0.999 datasets:train:gt_size=96",
+    )
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """BasicSR's other flags of a run."""
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
+    parser.add_argument("--debug", action="store_true", help="short intervals, no TensorBoard")
+    parser.add_argument(  # given by torch.distributed.launch, read from the environment instead
+        "--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS
+    )
+
+
+def read_checked(args: argparse.Namespace, is_train: bool) -> tuple[Options, Path, Findings]:
+    """Read the option file that the arguments name, change it as they say, and check it.
+
+    Returns:
+        Options as read (not yet completed), their file, and what the checks found.
+
+    Raises:
+        UserError: one line per problem.
+    """
+    file = find_option_file(args.opt)
+    opt = read_options(file)
+    force_options(opt, args.force_yml)
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) > 0:
+        return opt, file, Findings()  # the first process checks for all
+    found = check_options(opt, file, Path.cwd(), is_train)
+    for line in found.warnings:
+        print(f"{file}: warning: {line}", file=sys.stderr)
+    return opt, file, found
+
+
+@contextmanager
+def one_line_errors(debug: bool) -> Iterator[None]:
+    """Data or a disk that fails in the middle of a run ends it in one line, or traceback if ``debug``.
+
+    An error of a loader's worker comes with the worker's traceback; its last line is the error.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(lines[-1].removeprefix("ValueError: ")) from error

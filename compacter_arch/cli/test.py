@@ -1,0 +1,33 @@
+"""Test a network on the test sets of an option file.
+
+Results go to results/<name> below the current directory.
+
+    basicsr test -opt options/test_Compacter_SRx2.yml
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .common import add_option_file, add_run_flags, one_line_errors, read_checked
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_option_file(parser)
+    add_run_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, test, and print one line per data set."""
+    from ..training.options import complete_options
+    from ..training.test import test
+
+    opt, _, _ = read_checked(args, is_train=False)
+    opt = complete_options(opt, Path.cwd(), False, launcher=args.launcher, debug=args.debug)
+    with one_line_errors(args.debug):
+        results = test(opt)
+    for name, metrics in results.items():
+        print(name, *(f"{metric} {value:.4f}" for metric, value in metrics.items()), sep="  ")
+    return 0

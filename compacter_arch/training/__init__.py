@@ -1,0 +1,1 @@
+"""The train and test pipelines, on BasicSR's own parts."""

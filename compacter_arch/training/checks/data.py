@@ -1,0 +1,174 @@
+"""Checks of the data sets of an option file: they exist, are readable, and their pairs fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from ..options import Options
+from .findings import Findings
+from .quiet import quiet_logger
+
+# How a complete file ends; a truncated one does not.
+ENDINGS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
+Size = tuple[int, int]  # height, width
+
+
+def check_data(opt: Options, is_train: bool, found: Findings) -> dict[str, Any]:
+    """Check all data sets.
+
+    Args:
+        opt: completed options, so that each data set has its phase and scale.
+
+    Returns:
+        The data sets by phase, as BasicSR builds them; without those that have a problem.
+    """
+    from basicsr.data import build_dataset
+
+    built = {}
+    for phase, dataset_opt in opt["datasets"].items():
+        where, problems = f"datasets.{phase}", len(found.problems)
+        check_paths(where, dataset_opt, found)
+        if len(found.problems) > problems:
+            continue
+        with found.blame(where), quiet_logger():
+            dataset = build_dataset(deepcopy(dataset_opt))
+            if len(dataset) == 0:
+                root = dataset_opt.get("dataroot_gt") or dataset_opt.get("dataroot_lq")
+                found.problems.append(f"{where}: no images in {root}")
+                continue
+            check_images(where, dataset, dataset_opt, found)
+            if len(found.problems) == problems:
+                dataset[0]
+                built[phase] = dataset
+        if phase == "train" and phase in built:
+            check_batch(opt, len(built[phase]), found)
+        if len(found.problems) == problems:
+            found.facts.append(f"{where}: {dataset_opt['name']}, {describe_size(built[phase])}")
+    return built
+
+
+def check_paths(where: str, dataset_opt: Mapping[str, Any], found: Findings) -> None:
+    """Every folder and file that the data set names exists."""
+    for key, value in dataset_opt.items():
+        if not (key.startswith("dataroot") or key == "meta_info_file") or value is None:
+            continue
+        for path in value if isinstance(value, list) else [value]:
+            if not Path(str(path)).exists():
+                here = "" if Path(str(path)).is_absolute() else f" below {Path.cwd()}"
+                found.problems.append(f"{where}.{key}: {path} does not exist{here}")
+            elif not Path(str(path)).is_dir() and key != "meta_info_file":
+                found.problems.append(f"{where}.{key}: {path} is not a folder")
+
+
+def check_images(
+    where: str, dataset: Any, dataset_opt: Mapping[str, Any], found: Findings
+) -> None:
+    """Every image is complete, fits its pair and holds a patch; read from the headers alone."""
+    scale, train = dataset_opt.get("scale", 1), dataset_opt["phase"] == "train"
+    patch = dataset_opt.get("gt_size") if train else None
+    for gt, lq in image_pairs(dataset, dataset_opt):
+        if gt and lq and not fits(gt[1], lq[1], scale, exactly=train):
+            found.problems.append(
+                f"{where}: {lq[0]} has {lq[1][0]}x{lq[1][1]} pixels and does not fit "
+                f"{gt[0]} with {gt[1][0]}x{gt[1][1]} at scale {scale}"
+            )
+        elif gt and patch and min(gt[1]) < patch:
+            found.problems.append(
+                f"{where}.gt_size: {patch} is larger than {gt[0]} with {gt[1][0]}x{gt[1][1]} pixels"
+            )
+        if len(found.problems) >= 5:
+            found.problems.append(f"{where}: more like these may follow")
+            return
+
+
+def fits(gt: Size, lq: Size, scale: int, exactly: bool) -> bool:
+    """Whether GT is ``scale`` times LQ; for testing it may be a little larger, BasicSR crops it."""
+    slack = 0 if exactly else scale - 1
+    return all(0 <= g - x * scale <= slack for g, x in zip(gt, lq, strict=True))
+
+
+def image_pairs(
+    dataset: Any, dataset_opt: Mapping[str, Any]
+) -> Iterator[tuple[tuple[str, Size] | None, tuple[str, Size] | None]]:
+    """(gt, lq) of every sample, each (path, size); nothing for data sets that list no paths."""
+    lmdb = dataset_opt.get("io_backend", {}).get("type") == "lmdb"
+    sizes = {
+        side: lmdb_sizes(dataset_opt[f"dataroot_{side}"])
+        for side in ("gt", "lq")
+        if lmdb and dataset_opt.get(f"dataroot_{side}")
+    }
+    for sample in getattr(dataset, "paths", []):
+        paths = sample if isinstance(sample, dict) else {"lq_path": sample}
+
+        def side(
+            name: str, paths: Mapping[str, Any] = paths
+        ) -> tuple[str, Size] | None:
+            path = paths.get(f"{name}_path")
+            if not isinstance(path, str):
+                return None
+            if not lmdb:
+                return path, image_size(Path(path))
+            size = sizes.get(name, {}).get(path)
+            return (f"key {path!r} of {dataset_opt[f'dataroot_{name}']}", size) if size else None
+
+        yield side("gt"), side("lq")
+
+
+def image_size(path: Path) -> Size:
+    """Height and width of an image file, from its header.
+
+    Raises:
+        ValueError: not an image, or a truncated one; names the file.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            ending = ENDINGS.get(image.format or "")
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not an image") from error
+    except (OSError, SyntaxError) as error:  # what Pillow raises on damaged files
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if ending is not None:
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - 64, 0))
+            if ending not in file.read():
+                raise ValueError(f"{path} is truncated")
+    return height, width
+
+
+def lmdb_sizes(root: str) -> dict[str, Size]:
+    """Image sizes by key from the ``meta_info.txt`` of an LMDB: ``name.png (480,480,3) 1``."""
+    sizes = {}
+    for line in (Path(root) / "meta_info.txt").read_text(encoding="utf-8").splitlines():
+        match = re.match(r"(.+)\.\w+ \((\d+),(\d+),\d+\)", line)
+        if match:
+            sizes[match[1]] = (int(match[2]), int(match[3]))
+    return sizes
+
+
+def check_batch(opt: Options, images: int, found: Findings) -> None:
+    """An epoch holds at least one whole batch, else nothing would be trained."""
+    dataset_opt = opt["datasets"]["train"]
+    ratio = dataset_opt.get("dataset_enlarge_ratio", 1)
+    batch = dataset_opt.get("batch_size_per_gpu")
+    if not isinstance(batch, int) or batch < 1:
+        found.problems.append(f"datasets.train.batch_size_per_gpu: {batch!r} must be at least 1")
+    elif batch * max(opt["num_gpu"], 1) > images * ratio:
+        found.problems.append(
+            f"datasets.train.batch_size_per_gpu: a batch of {batch * max(opt['num_gpu'], 1)} is "
+            f"larger than an epoch of {images} images x dataset_enlarge_ratio {ratio}; "
+            "make the batch smaller or the ratio larger"
+        )
+
+
+def describe_size(dataset: Any) -> str:
+    """``800 pairs`` or ``100 images``."""
+    sample = getattr(dataset, "paths", [None])[0]
+    kind = "pairs" if isinstance(sample, dict) and len(sample) > 1 else "images"
+    return f"{len(dataset):,} {kind}"

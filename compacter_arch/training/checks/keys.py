@@ -1,0 +1,207 @@
+"""Checks of what an option file says: sections, names, keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..options import Options
+from .findings import Findings
+from .known_keys import argument_problems, is_known_code, keys_read_by, nearest, suggestion
+
+# The keys that BasicSR reads with opt[section][key], that is, without a default.
+REQUIRED_TO_TRAIN = {
+    "datasets": (),
+    "path": (),
+    "train": ("total_iter", "optim_g", "scheduler"),
+    "logger": ("print_freq", "save_checkpoint_freq", "use_tb_logger"),
+}
+REQUIRED_TO_TEST = {"datasets": (), "path": (), "val": ("save_img",)}
+COUNTS = (
+    ("train", "total_iter"),
+    ("logger", "print_freq"),
+    ("logger", "save_checkpoint_freq"),
+    ("val", "val_freq"),
+)
+
+
+def check_sections(opt: Options, is_train: bool, found: Findings) -> None:
+    """Everything that BasicSR reads without asking is there and has the right shape."""
+    for key in ("name", "model_type", "num_gpu"):
+        if opt.get(key) is None:
+            found.problems.append(f"missing key {key!r}{suggestion(key, map(str, opt))}")
+    required = dict(REQUIRED_TO_TRAIN if is_train else REQUIRED_TO_TEST)
+    required |= {key: ("type",) for key in networks_of(opt) or ["network_g"]}
+    if is_train and opt.get("val") is not None:
+        required["val"] = ("val_freq", "save_img")
+    if "path" in opt and opt["path"] is None:
+        opt["path"] = {}  # `path:` with nothing below it
+    for section, keys in required.items():
+        content = opt.get(section)
+        if not isinstance(content, dict):
+            what = "missing section" if content is None else "not a section of `key: value`:"
+            found.problems.append(f"{what} {section!r}{suggestion(section, map(str, opt))}")
+            continue
+        for key in keys:
+            if key not in content:
+                found.problems.append(f"{section}: missing key {key!r}{suggestion(key, content)}")
+    if not found.problems:
+        check_values(opt, is_train, found)
+        check_phases(opt["datasets"], is_train, found)
+
+
+def check_values(opt: Options, is_train: bool, found: Findings) -> None:
+    """Names are folder names, counts are counts, the GPUs exist."""
+    name, gpus, present = opt["name"], opt["num_gpu"], torch.cuda.device_count()
+    if not isinstance(name, str) or Path(name).name != name:
+        found.problems.append(f"name: {name!r} must be a plain folder name")
+    if gpus != "auto" and (not isinstance(gpus, int) or gpus < 0):
+        found.problems.append(f"num_gpu: {gpus!r} must be 'auto', 0 or the number of GPUs")
+    elif gpus != "auto" and gpus > present:
+        found.problems.append(f"num_gpu: {gpus}, but PyTorch sees {present}; use num_gpu: auto")
+    for section, key in COUNTS if is_train else ():
+        content = opt.get(section)
+        if content and key in content and not is_count(content[key]):
+            found.problems.append(
+                f"{section}: {key}: {content[key]!r} must be a whole number above 0"
+            )
+
+
+def check_phases(datasets: Mapping[str, Any], is_train: bool, found: Findings) -> None:
+    """The data sets are named train, val*, test*, and each says what it is."""
+    allowed = ("train", "val") if is_train else ("test", "val")
+    for phase, dataset in datasets.items():
+        if str(phase).split("_")[0] not in allowed:
+            found.problems.append(f"datasets: {phase!r} must begin with {' or '.join(allowed)}")
+        elif not isinstance(dataset, dict):
+            found.problems.append(f"datasets.{phase}: is empty")
+        else:
+            for key in ("name", "type"):
+                if key not in dataset:
+                    near = suggestion(key, dataset)
+                    found.problems.append(f"datasets.{phase}: missing key {key!r}{near}")
+    if is_train and "train" not in datasets:
+        found.problems.append("datasets: missing section 'train'")
+    if not datasets:
+        found.problems.append("datasets: is empty")
+
+
+def check_keys(opt: Options, is_train: bool, found: Findings) -> None:
+    """Every named class is registered, and every key is one that the chosen classes read."""
+    import basicsr.data
+    import basicsr.test
+    import basicsr.train
+    import basicsr.utils.logger
+    import basicsr.utils.misc
+    import basicsr.utils.options
+    from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
+
+    from .. import comparison, test, train
+
+    pipelines = (basicsr.train, basicsr.test, train, test, comparison)
+    pipelines += (basicsr.utils.options, basicsr.utils.misc, basicsr.utils.logger)
+    model = registered(MODEL_REGISTRY, opt["model_type"], "model_type", found)
+    if model is None:
+        return
+    networks = networks_of(opt)
+    known = keys_read_by(model, *pipelines) | set(networks)
+    known |= {f"pretrain_{n}" for n in networks}
+    known |= {f"{key}_{n[8:]}" for n in networks for key in ("param_key", "strict_load")}
+    unknown_keys("", opt, known, False, found)
+    for section in ("path", "train", "val", "logger"):
+        strict = section == "train" and is_known_code(model)
+        unknown_keys(section, opt.get(section) or {}, known, strict, found)
+    for phase, dataset in opt["datasets"].items():
+        cls = registered(DATASET_REGISTRY, dataset["type"], f"datasets.{phase}.type", found)
+        if cls is not None:
+            known = keys_read_by(cls, basicsr.data, *pipelines)
+            unknown_keys(f"datasets.{phase}", dataset, known, False, found)
+    check_parts(opt, is_train, found)
+    if is_train:
+        check_optimisation(opt["train"], is_known_code(model), found)
+
+
+def check_parts(opt: Options, is_train: bool, found: Findings) -> None:
+    """Networks, losses and metrics are registered and take the keys that they are given."""
+    from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY
+
+    parts = [(ARCH_REGISTRY, key, opt[key]) for key in networks_of(opt)]
+    if is_train:
+        losses = {key: content for key, content in opt["train"].items() if key.endswith("_opt")}
+        parts += [(LOSS_REGISTRY, f"train.{k}", loss) for k, loss in losses.items() if loss]
+    metrics = (opt.get("val") or {}).get("metrics") or {}
+    parts += [(METRIC_REGISTRY, f"val.metrics.{k}", metric) for k, metric in metrics.items()]
+    for registry, where, content in parts:
+        if not isinstance(content, dict) or "type" not in content:
+            found.problems.append(f"{where}: missing key 'type'")
+            continue
+        part = registered(registry, content["type"], f"{where}.type", found)
+        if part is not None:
+            skip = {"type"}
+            if registry is METRIC_REGISTRY:
+                skip |= {"better", "img", "img2"}  # BasicSR gives the images and reads `better`
+            problems = argument_problems(part, content, skip)
+            found.problems += [f"{where}: {problem}" for problem in problems]
+
+
+def check_optimisation(train: Mapping[str, Any], known_model: bool, found: Findings) -> None:
+    """Optimizers and schedulers exist and take the keys that they are given."""
+    from basicsr.models import lr_scheduler
+
+    multi_step, cosine = lr_scheduler.MultiStepRestartLR, lr_scheduler.CosineAnnealingRestartLR
+    schedulers = {"MultiStepLR": multi_step, "MultiStepRestartLR": multi_step}
+    schedulers["CosineAnnealingRestartLR"] = cosine
+    optimizers = {"Adam": torch.optim.Adam}
+    parts = [(key, optimizers, "params") for key in train if key.startswith("optim_")]
+    for key, types, provided in [*parts, ("scheduler", schedulers, "optimizer")]:
+        content, where = train[key], f"train.{key}"
+        if not isinstance(content, dict) or "type" not in content:
+            found.problems.append(f"{where}: missing key 'type'")
+        elif content["type"] in types:
+            problems = argument_problems(types[content["type"]], content, {"type", provided})
+            found.problems += [f"{where}: {problem}" for problem in problems]
+        elif known_model:  # another model may know more types
+            near = suggestion(str(content["type"]), types)
+            found.problems.append(f"{where}.type: {content['type']!r} is not known{near}")
+
+
+def registered(registry: Any, name: object, where: str, found: Findings) -> Any:
+    """The registered object; None and a problem with the nearest name where there is none."""
+    for candidate in (str(name), f"{name}_basicsr"):
+        if candidate in registry:
+            return registry.get(candidate)
+    near = suggestion(str(name), registry.keys())
+    found.problems.append(f"{where}: {name!r} is not registered{near}")
+    return None
+
+
+def unknown_keys(
+    where: str, content: Mapping[str, Any], known: Iterable[str], strict: bool, found: Findings
+) -> None:
+    """Keys that nothing reads: a problem if strict or like one that is read, else a warning."""
+    known = set(known)
+    candidates = {word for word in known if word.isidentifier() and word not in content}
+    for key in content:
+        if key in known:
+            continue
+        near = nearest(str(key), candidates)
+        line = f"{where + ': ' if where else ''}unknown key {key!r}"
+        if near or strict:
+            found.problems.append(f"{line} (did you mean {near!r}?)" if near else line)
+        else:
+            found.warnings.append(f"{line}: nothing reads it")
+
+
+def networks_of(opt: Options) -> list[str]:
+    """The keys of the networks: ``network_g`` and its like."""
+    return [str(key) for key in opt if str(key).startswith("network_")]
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number above 0 (``1e5`` counts, ``true`` does not)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return value > 0 and float(value).is_integer()

@@ -1,0 +1,89 @@
+"""Checks of the networks of an option file and of the weights that they start from."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from ..options import Options
+from .findings import Findings
+from .keys import networks_of
+from .quiet import quiet_logger
+
+
+def check_weights(opt: Options, found: Findings) -> None:
+    """Networks can be built, pretrained weights exist and fit, a state to resume from exists."""
+    from basicsr.archs import build_network
+
+    paths = opt["path"]
+    state = paths.get("resume_state")
+    if state and not Path(state).is_file():
+        found.problems.append(f"path.resume_state: {state} does not exist")
+    for key in networks_of(opt):
+        network = None
+        with found.blame(key), quiet_logger():
+            network = build_network(opt[key])
+        if network is None:
+            continue
+        count = sum(p.numel() for p in network.parameters())
+        found.facts.append(f"{key}: {opt[key]['type']}, {count:,} parameters")
+        file, where = paths.get(f"pretrain_{key}"), f"path.pretrain_{key}"
+        if file is None:
+            continue
+        if not Path(file).is_file():
+            found.problems.append(f"{where}: {file} does not exist")
+            continue
+        label = key.removeprefix("network_")
+        with found.blame(where):
+            weights = read_weights(Path(file), paths.get(f"param_key_{label}", "params"))
+            reason = misfit(network, weights)
+            if not reason:
+                network.load_state_dict(weights)  # a network may refuse more than shapes
+                found.facts.append(f"{where}: {file} fits")
+            elif paths.get(f"strict_load_{label}", True):
+                found.problems.append(f"{where}: {file} does not fit {key}: {reason}")
+            else:
+                found.warnings.append(f"{where}: {file} fits {key} in part: {reason}")
+
+
+def read_weights(file: Path, param_key: str | None) -> dict[str, torch.Tensor]:
+    """The parameters that BasicSR would load from a checkpoint.
+
+    Raises:
+        ValueError: not a checkpoint of tensors, or without the key; names the file.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} is damaged, or not a checkpoint of plain tensors") from error
+    if param_key is not None:
+        key = param_key if param_key in content else "params"
+        if key not in content:
+            raise ValueError(f"{file} holds neither {param_key!r} nor 'params'")
+        content = content[key]
+    return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def misfit(network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
+    """Why weights do not fit a network, in one line; empty if they do."""
+    own = network.state_dict()
+    shapes = [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    missing = [key for key in own if key not in weights]
+    extra = [key for key in weights if key not in own]
+    reasons = []
+    if shapes:
+        key = shapes[-1]
+        there, here = tuple(weights[key].shape), tuple(own[key].shape)
+        reasons.append(
+            f"{len(shapes)} of another shape, e.g. {key} {there} in the file and {here} in the "
+            "network (another scale or width?)"
+        )
+    if missing:
+        reasons.append(f"{len(missing)} missing in the file, e.g. {missing[0]}")
+    if extra:
+        reasons.append(f"{len(extra)} unknown to the network, e.g. {extra[0]}")
+    return "; ".join(reasons)

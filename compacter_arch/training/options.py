@@ -1,0 +1,178 @@
+"""Option files: found, read safely, changed from the command line and completed as BasicSR does."""
+
+from __future__ import annotations
+
+import ast
+import os.path as osp
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from ..compat import safe_loader
+from ..errors import UserError
+
+Options = dict[str, Any]
+
+
+class _Loader(safe_loader()):  # type: ignore[misc]
+    """BasicSR's YAML, read without executing anything, that refuses a key given twice."""
+
+    def construct_mapping_once(self, node: yaml.MappingNode) -> Options:
+        pairs = self.construct_pairs(node, deep=True)
+        mapping = dict(pairs)
+        if len(mapping) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {twice!r} is given twice", node.start_mark
+            )
+        return mapping
+
+
+_Loader.add_constructor(
+    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _Loader.construct_mapping_once
+)
+
+
+def package_options() -> Path:
+    """The folder of the option files that come with this package."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "options"
+    return installed if installed.is_dir() else package.parent / "options"  # a source checkout
+
+
+def find_option_file(path: str) -> Path:
+    """``path`` below the current directory, else the file of that name that the package ships.
+
+    Raises:
+        UserError: neither exists.
+    """
+    here = Path(path).expanduser()
+    if here.is_file():
+        return here
+    shipped = package_options() / here.name
+    if here.parent in (Path("."), Path("options")) and shipped.is_file():
+        return shipped
+    names = ", ".join(sorted(p.name for p in package_options().glob("*.yml")))
+    raise UserError(f"-opt {path}: no such file. The package ships options/: {names}")
+
+
+def read_options(path: Path) -> Options:
+    """Read an option file; nothing in it is executed.
+
+    Raises:
+        UserError: not readable, not YAML, a tag that would run code, a key given twice.
+    """
+    try:
+        opt = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not a UTF-8 text file") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{path}{line}: not a plain YAML option file: {problem}") from error
+    if not isinstance(opt, dict):
+        raise UserError(f"{path}: holds no options (expected `key: value` lines)")
+    return opt
+
+
+def force_options(opt: Options, entries: list[str]) -> None:
+    """Apply ``--force_yml``: ``section:key=value``, the value read as YAML reads it.
+
+    Raises:
+        UserError: no ``=``, or a key below something that is not a section.
+    """
+    for entry in entries:
+        keys, equals, text = entry.partition("=")
+        if not equals:
+            raise UserError(f"--force_yml {entry}: expected section:key=value")
+        *sections, key = (part.strip() for part in keys.split(":"))
+        node = opt
+        for section in sections:
+            node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise UserError(f"--force_yml {entry}: {section!r} is not a section")
+        node[key] = parse_value(text.strip(), entry)
+
+
+def parse_value(text: str, entry: str) -> Any:
+    """One value of the command line: YAML scalars and lists, and BasicSR's ``none`` and ``True``."""
+    if text.lower() == "none":
+        return None
+    if text.startswith(("(", "{")):
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError) as error:
+            raise UserError(f"--force_yml {entry}: {text!r} is not a value") from error
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"--force_yml {entry}: {text!r} is not a value") from error
+
+
+def complete_options(
+    opt: Options,
+    root: Path,
+    is_train: bool,
+    *,
+    launcher: str = "none",
+    auto_resume: bool = False,
+    debug: bool = False,
+) -> Options:
+    """Add what BasicSR's ``parse_options`` adds: ranks, seed, phases, scales and output folders.
+
+    Starts the process group when there is a launcher, and seeds every generator.
+
+    Args:
+        opt: options as read; changed in place.
+        root: folder that holds ``experiments/``, ``results/`` and ``tb_logger/``.
+    """
+    from basicsr.utils import set_random_seed
+    from basicsr.utils.dist_util import get_dist_info, init_dist
+
+    opt["dist"] = launcher != "none"
+    if opt["dist"]:
+        init_dist(launcher, **(opt.get("dist_params", {}) if launcher == "slurm" else {}))
+    opt["rank"], opt["world_size"] = get_dist_info()
+    if opt.get("manual_seed") is None:
+        opt["manual_seed"] = random.randint(1, 10000)
+    set_random_seed(opt["manual_seed"] + opt["rank"])
+
+    opt["auto_resume"], opt["is_train"] = auto_resume, is_train
+    if debug and not opt["name"].startswith("debug"):
+        opt["name"] = "debug_" + opt["name"]
+    if opt["num_gpu"] == "auto":
+        opt["num_gpu"] = torch.cuda.device_count()
+
+    for phase, dataset in opt["datasets"].items():
+        dataset["phase"] = phase.split("_")[0]
+        if "scale" in opt:
+            dataset["scale"] = opt["scale"]
+        for key in ("dataroot_gt", "dataroot_lq"):
+            if dataset.get(key) is not None:
+                dataset[key] = osp.expanduser(dataset[key])
+
+    paths = opt["path"]
+    for key, value in paths.items():
+        if value is not None and ("resume_state" in key or "pretrain_network" in key):
+            paths[key] = osp.expanduser(value)
+    if is_train:
+        run = root / "experiments" / opt["name"]
+        paths.update(experiments_root=str(run), log=str(run))
+        for key in ("models", "training_states", "visualization"):
+            paths[key] = str(run / key)
+        if "debug" in opt["name"]:
+            opt["logger"].update(print_freq=1, save_checkpoint_freq=8)
+            if "val" in opt:
+                opt["val"]["val_freq"] = 8
+    else:
+        run = root / "results" / opt["name"]
+        paths.update(results_root=str(run), log=str(run), visualization=str(run / "visualization"))
+    opt["root_path"] = str(root)
+    return opt

@@ -1,0 +1,122 @@
+"""Training: BasicSR's data sets, loaders, models, loggers and validation in a loop that can stop."""
+
+from __future__ import annotations
+
+import logging
+import os.path as osp
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.models import build_model
+from basicsr.train import create_train_val_dataloader, init_tb_loggers, load_resume_state
+from basicsr.utils import (
+    AvgTimer,
+    get_env_info,
+    get_root_logger,
+    get_time_str,
+    make_exp_dirs,
+    mkdir_and_rename,
+)
+from basicsr.utils.options import copy_opt_file, dict2str
+
+from .comparison import compare_with_input
+from .interrupts import StopRequest
+from .options import Options
+from .progress import Progress
+from .sampling import Batches
+
+
+def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
+    """Train as an option file says.
+
+    Args:
+        opt: completed and checked options.
+        opt_file: the file that they come from; a copy is kept beside the results.
+        stop: entered; asked after every iteration whether to stop.
+
+    Returns:
+        Why the run ended: empty when all iterations are done, else ``stop.reason``.
+    """
+    torch.backends.cudnn.benchmark = True
+    resume_state = load_resume_state(opt)
+    open_folders(opt, fresh=resume_state is None)
+    copy_opt_file(opt_file, opt["path"]["experiments_root"])
+    logger = open_log(opt, "train")
+    tb_logger = init_tb_loggers(opt)
+    loader, sampler, val_loaders, _, total_iters = create_train_val_dataloader(opt, logger)
+    model = build_model(opt)
+    iteration = 0
+    if resume_state is not None:
+        model.resume_training(resume_state)
+        iteration = resume_state["iter"]
+        logger.info(f"Resuming after iteration {iteration:,}.")
+
+    validated = False
+
+    def validate() -> None:
+        for val_loader in val_loaders:
+            model.validation(val_loader, iteration, tb_logger, opt["val"]["save_img"])
+
+    batches = Batches(loader, sampler, opt)
+    data_timer, iter_timer = AvgTimer(), AvgTimer()
+    with Progress(opt, iteration, tb_logger) as progress:
+        while iteration < total_iters and not stop.agreed(iteration):
+            epoch = iteration // len(loader)
+            data_timer.start()
+            iter_timer.start()
+            for batch in batches.epoch(iteration):
+                data_timer.record()
+                iteration += 1
+                model.update_learning_rate(iteration, opt["train"].get("warmup_iter", -1))
+                model.feed_data(batch)
+                model.optimize_parameters(iteration)
+                iter_timer.record()
+                progress.update(
+                    epoch, iteration, model, data_timer.get_avg_time(), iter_timer.get_avg_time()
+                )
+                if iteration % opt["logger"]["save_checkpoint_freq"] == 0:
+                    model.save(epoch, iteration)
+                validated = False
+                if opt.get("val") and iteration % opt["val"]["val_freq"] == 0:
+                    validated = stop.unless_stopped(validate)
+                if iteration >= total_iters or stop.agreed(iteration):
+                    break
+                data_timer.start()
+                iter_timer.start()
+
+    if iteration < total_iters:
+        model.save(iteration // len(loader), iteration)
+        logger.info(
+            f"Stopped by {stop.reason} after iteration {iteration:,} of {total_iters:,}; state saved. "
+            f"Go on with: basicsr train -opt {opt_file} --auto_resume"
+        )
+    else:
+        logger.info(f"All {total_iters:,} iterations are done; saving the latest model.")
+        model.save(epoch=-1, current_iter=-1)
+        if opt.get("val") and not validated:
+            stop.unless_stopped(validate)
+        if opt.get("val") and opt["val"].get("comparison") and opt["rank"] == 0:
+            stop.unless_stopped(lambda: compare_with_input(model, val_loaders, opt))
+    if tb_logger:
+        tb_logger.close()
+    return "" if iteration >= total_iters else stop.reason
+
+
+def open_folders(opt: Options, fresh: bool) -> None:
+    """Create the folders of the run; those of an earlier run of the same name are renamed if fresh."""
+    if not fresh:
+        return
+    make_exp_dirs(opt)
+    if opt["logger"]["use_tb_logger"] and "debug" not in opt["name"] and opt["rank"] == 0:
+        mkdir_and_rename(osp.join(opt["root_path"], "tb_logger", opt["name"]))
+
+
+def open_log(opt: Options, command: str) -> Any:
+    """BasicSR's logger, writing to the terminal and below the folder of the results."""
+    log_file = osp.join(opt["path"]["log"], f"{command}_{opt['name']}_{get_time_str()}.log")
+    logger = get_root_logger(log_level=logging.INFO, log_file=log_file)
+    logger.info(get_env_info())
+    logger.info(dict2str(opt))
+    return logger
