@@ -1,16 +1,18 @@
 """Compact adaptive self-attention (CASA), the token mixer of Compacter.
 
-Source: Compacter, A Lightweight Transformer for Image Restoration (ACM MM 2024). From the paper: one
-set of queries, keys and values for a spatial window attention and a channel attention, each output
-weighted by the sigmoid of the other, a depth-wise convolution on the values. Ours (the paper's text
-does not say): the relative position bias, the shift of every second block, one head in the channel
-attention, the initialisation.
+Source: Compacter, A Lightweight Transformer for Image Restoration (ACM MM 2024). From the paper:
+one set of queries, keys and values for a spatial window attention and a channel attention, each
+output weighted by the sigmoid of the other, a depth-wise convolution on the values. Ours: the
+relative position bias, the shift of every second block, one head in the channel attention, the
+initialisation.
 
 Tensors are (B, C, H, W) at the interfaces and stay in the ``channels_last`` memory format, so that
 the (B, H, W, C) views used inside cost nothing.
 """
 
 from __future__ import annotations
+
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,7 @@ NORM_EPS = 1e-4  # smallest L2 norm of a channel; 1 / NORM_EPS is finite in floa
 
 
 def window_partition(x: Tensor, window: tuple[int, int]) -> Tensor:
-    """(B, H, W, C) -> (B * nH * nW, h * w, C): windows in raster order, H and W multiples of h, w."""
+    """(B, H, W, C) -> (B * nH * nW, h * w, C): windows in raster order; h, w divide H, W."""
     b, height, width, c = x.shape
     h, w = window
     x = x.reshape(b, height // h, h, width // w, w, c)  # (B, nH, h, nW, w, C)
@@ -37,9 +39,10 @@ def window_reverse(windows: Tensor, window: tuple[int, int], height: int, width:
 def shift_mask(height: int, width: int, window: tuple[int, int], device: torch.device) -> Tensor:
     """Which pairs of a shifted window must not see each other.
 
-    After the cyclic shift by half a window the last windows hold pixels from opposite borders of the
-    image. Every axis falls into three bands: full windows, the near part and the wrapped part of the
-    last window; pixels see each other only inside the same pair of bands (Swin Transformer, fig. 4).
+    After the cyclic shift by half a window the last windows hold pixels from opposite borders of
+    the image. Every axis falls into three bands: full windows, the near part and the wrapped part
+    of the last window; pixels see each other only inside the same pair of bands (Swin Transformer,
+    fig. 4).
 
     Returns:
         (nH * nW, 1, h * w, h * w), 0 where attention is allowed and -inf where it is not.
@@ -56,11 +59,27 @@ def shift_mask(height: int, width: int, window: tuple[int, int], device: torch.d
     return mask.unsqueeze(1)
 
 
+def attention_mask(
+    bias: Tensor | None,
+    shift: bool,
+    size: tuple[int, int],
+    window: tuple[int, int],
+    device: torch.device,
+) -> Tensor | None:
+    """Position bias plus, if shifted, :func:`shift_mask`: (1 or n, heads or 1, h * w, h * w)."""
+    if not shift:
+        return bias
+    forbidden = shift_mask(*size, window, device)
+    return forbidden if bias is None else bias + forbidden
+
+
 class RelativePositionBias(nn.Module):
     """A learned bias per head and relative offset, as in the Swin Transformer.
 
     The table is stored as (heads, 2h - 1, 2w - 1), so that its shape alone tells heads and window.
     """
+
+    index: Tensor  # (h * w, h * w): where in the flat table the bias of a pair of pixels stands
 
     def __init__(self, window: tuple[int, int], num_heads: int) -> None:
         super().__init__()
@@ -81,8 +100,8 @@ class RelativePositionBias(nn.Module):
 class CASA(nn.Module):
     """Spatial window attention and channel attention from one projection, each gating the other.
 
-    ``y = W_o (S * sigmoid(T) + T * sigmoid(S) + DWConv3x3(V))`` with S the window attention and T the
-    channel attention of the same Q, K, V.
+    ``y = W_o (S * sigmoid(T) + T * sigmoid(S) + DWConv3x3(V))`` with S the window attention and T
+    the channel attention of the same Q, K, V.
 
     Args:
         dim: channels C; a multiple of ``num_heads``. Heads of 16 channels keep the fused kernels.
@@ -139,52 +158,47 @@ class CASA(nn.Module):
 
         Args:
             x: (B, C, H, W). H and W are padded to whole windows (zeros) where they are not.
-            attn_mask: (1 or nH * nW, heads, h * w, h * w), added to the window attention's logits: the
-                shared position bias, plus :func:`shift_mask` if shifted. Made here when not given.
+            attn_mask: (1 or nH * nW, heads, h * w, h * w), added to the window attention's logits:
+                :func:`attention_mask` of a shared bias. Made here when not given.
 
         Returns:
             (B, C, H, W).
         """
         height, width = x.shape[2:]
-        x = pad_to_windows(x, self.window, "constant").permute(0, 2, 3, 1)  # (B, H', W', C)
+        pad_h, pad_w = padding_to_windows(x, self.window)
+        if pad_h or pad_w:
+            x = F.pad(x, (0, pad_w, 0, pad_h))
+        x = x.permute(0, 2, 3, 1)  # (B, H', W', C)
         qkv = self.qkv(x)  # (B, H', W', 3C)
-        mixed = []
+        parts = []  # what is added up before the last projection, each (B, H', W', C)
         if self.spatial:
-            if attn_mask is None:
-                attn_mask = self.attn_mask(qkv)
-            mixed.append(self.window_attention(qkv, attn_mask))
+            parts.append(self.window_attention(qkv, attn_mask))
         if self.channel:
-            mixed.append(
-                self.channel_attention(qkv if self.qkv_channel is None else self.qkv_channel(x))
-            )
-        if len(mixed) == 2 and self.interaction:
-            s, t = mixed
-            y = s * torch.sigmoid(t) + t * torch.sigmoid(s)
-        else:
-            y = sum(mixed)
+            own = qkv if self.qkv_channel is None else self.qkv_channel(x)
+            parts.append(self.channel_attention(own))
+        if self.interaction and len(parts) == 2:
+            s, t = parts
+            parts = [s * torch.sigmoid(t), t * torch.sigmoid(s)]
         if self.local is not None:
             value = qkv[..., 2 * self.dim :].permute(0, 3, 1, 2)  # (B, C, H', W')
-            y = y + self.local(value).permute(0, 2, 3, 1)
-        y = self.proj(y).permute(0, 3, 1, 2)  # (B, C, H', W')
+            parts.append(self.local(value).permute(0, 2, 3, 1))
+        y = self.proj(reduce(torch.add, parts)).permute(0, 3, 1, 2)  # (B, C, H', W')
         return y[:, :, :height, :width]
 
-    def attn_mask(self, qkv: Tensor) -> Tensor | None:
-        """The own position bias and shift mask for an input (B, H', W', 3C) of whole windows."""
-        mask = None if self.bias is None else self.bias()
-        if self.shift:
-            forbidden = shift_mask(qkv.shape[1], qkv.shape[2], self.window, qkv.device)
-            mask = forbidden if mask is None else mask + forbidden
-        return mask
-
     def window_attention(self, qkv: Tensor, attn_mask: Tensor | None) -> Tensor:
-        """SWSA: scaled dot-product attention inside (shifted) windows. (B, H, W, 3C) -> (B, H, W, C)."""
+        """SWSA: dot-product attention inside (shifted) windows. (B, H, W, 3C) -> (B, H, W, C)."""
         b, height, width, _ = qkv.shape
+        if attn_mask is None:
+            bias = None if self.bias is None else self.bias()
+            attn_mask = attention_mask(bias, self.shift, (height, width), self.window, qkv.device)
         step = (self.window[0] // 2, self.window[1] // 2)
         if self.shift:
             qkv = torch.roll(qkv, (-step[0], -step[1]), dims=(1, 2))
         qkv = window_partition(qkv, self.window)  # (B * n, h * w, 3C)
         qkv = qkv.unflatten(-1, (3, self.num_heads, self.dim // self.num_heads))
-        q, k, v = (t.transpose(1, 2) for t in qkv.unbind(2))  # each (B * n, heads, h * w, C / heads)
+        q, k, v = (
+            t.transpose(1, 2) for t in qkv.unbind(2)
+        )  # each (B * n, heads, h * w, C / heads)
         if attn_mask is not None:
             attn_mask = attn_mask.to(q.dtype)
             if self.shift and b > 1:
@@ -195,10 +209,10 @@ class CASA(nn.Module):
         return torch.roll(y, step, dims=(1, 2)) if self.shift else y
 
     def channel_attention(self, qkv: Tensor) -> Tensor:
-        """CWSA: softmax(norm(Q) norm(K)^T t) V over the image's channels. (B, H, W, 3C) -> (B, H, W, C).
+        """CWSA: softmax(norm(Q) norm(K)^T t) V over the channels. (B, H, W, 3C) -> (B, H, W, C).
 
-        Q is normalised before the product and K after it: one pass over memory less than twice before,
-        and every number stays in the range of float16.
+        Q is normalised before the product and K after it: a pass over memory less than if both
+        came before, and every number stays in the range of float16.
         """
         q, k, v = qkv.flatten(1, 2).chunk(3, dim=-1)  # each (B, H * W, C)
         exact = torch.promote_types(q.dtype, torch.float32)
@@ -219,13 +233,15 @@ def as_window(window_size: int | tuple[int, int]) -> tuple[int, int]:
     return int(h), int(w)
 
 
-def pad_to_windows(x: Tensor, window: tuple[int, int], mode: str) -> Tensor:
-    """Pad (B, C, H, W) at the bottom and the right to whole windows, by any mode of ``F.pad``."""
-    pad_h, pad_w = -x.shape[2] % window[0], -x.shape[3] % window[1]
-    return F.pad(x, (0, pad_w, 0, pad_h), mode) if pad_h or pad_w else x
+def padding_to_windows(x: Tensor, window: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns that (B, C, H, W) lacks to whole windows."""
+    height, width = x.shape[2:]
+    h, w = window
+    # Written so that torch.export can prove the padded size to be a multiple of the window.
+    return (height + h - 1) // h * h - height, (width + w - 1) // w * w - width
 
 
 def init_projection(linear: nn.Linear) -> None:
-    """Truncated normal of 0.02 and zero bias: +0.2 dB after 600 iterations over PyTorch's default."""
+    """Truncated normal of 0.02 and zero bias; better at the start than PyTorch's default."""
     nn.init.trunc_normal_(linear.weight, std=0.02)
     nn.init.zeros_(linear.bias)

@@ -1,10 +1,10 @@
 """Compacter: a lightweight transformer for image restoration.
 
-Source: Wu, Li, Hu, Huang, "Compacter: A Lightweight Transformer for Image Restoration", ACM MM 2024,
-pp. 3094-3103. From the paper's figures: the flat stack of blocks between two convolutions, the long
-residual, the reconstruction that alone differs between tasks. Its parameter counts at x2, x3 and x4
-(393K, 399K, 408K) are met by the defaults below. Ours: the relative position bias (one table for all
-blocks), the shifted windows, the padding, the optional bilinear skip.
+Source: Wu, Li, Hu, Huang, "Compacter: A Lightweight Transformer for Image Restoration", ACM MM
+2024, pp. 3094-3103. From the paper's figures: the flat stack of blocks between two convolutions,
+the long residual, the reconstruction that alone differs between tasks. Its parameter counts at x2,
+x3 and x4 (393K, 399K, 408K) are met by the defaults below. Ours: the relative position bias (one
+table for all blocks), the shifted windows, the padding, the optional bilinear skip.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .casa_arch import CASA, RelativePositionBias, as_window, pad_to_windows, shift_mask
+from .casa_arch import CASA, RelativePositionBias, as_window, attention_mask, padding_to_windows
 from .dsgm_arch import DSGM, MLP
 
 FLAGS = "flags (input_skip, shift, spatial, interaction, num_heads, window height, window width)"
@@ -63,6 +63,9 @@ class CompacterArch(nn.Module):
         ffn: ``dsgm``, or ``mlp`` for a plain MLP (ablation).
     """
 
+    flags: Tensor
+    position_bias: RelativePositionBias | None
+
     def __init__(
         self,
         upscale: int = 2,
@@ -92,6 +95,7 @@ class CompacterArch(nn.Module):
         if ffn not in ("dsgm", "mlp"):
             raise ValueError(f"CompacterArch: ffn must be 'dsgm' or 'mlp', got {ffn!r}")
         self.upscale, self.use_checkpoint = upscale, use_checkpoint
+        self.shifts = [shift and spatial and i % 2 == 1 for i in range(num_blocks)]
         self.window = as_window(window_size)
         self.input_skip = input_skip or upscale == 1
         make_ffn = DSGM if ffn == "dsgm" else MLP
@@ -106,7 +110,7 @@ class CompacterArch(nn.Module):
                     dim,
                     num_heads,
                     self.window,
-                    shift=shift and i % 2 == 1,
+                    shift=shifted,
                     position_bias=False,
                     spatial=spatial,
                     channel=channel,
@@ -116,7 +120,7 @@ class CompacterArch(nn.Module):
                 ),
                 make_ffn(dim, expansion_ratio),
             )
-            for i in range(num_blocks)
+            for shifted in self.shifts
         )
         self.conv_last = nn.Conv2d(dim, dim, 3, padding=1)
         self.reconstruct = nn.Conv2d(dim, in_chans * upscale**2, 3, padding=1)
@@ -129,10 +133,13 @@ class CompacterArch(nn.Module):
         """(B, in_chans, H, W) -> (B, in_chans, H * upscale, W * upscale)."""
         height, width = x.shape[2:]
         x = pad_image(x, self.window)
-        masks = self.attn_masks(x)
+        # What all blocks add to their attention logits: the unshifted ones, the shifted ones.
+        bias = None if self.position_bias is None else self.position_bias()
+        size = (x.shape[2], x.shape[3])
+        shifted = attention_mask(bias, any(self.shifts), size, self.window, x.device)
         features = shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))
-        for i, block in enumerate(self.blocks):
-            mask = masks[block.casa.shift]
+        for block, shift in zip(self.blocks, self.shifts, strict=True):
+            mask = shifted if shift else bias
             if self.use_checkpoint and self.training:
                 features = checkpoint(block, features, mask, use_reentrant=False)
             else:
@@ -163,19 +170,12 @@ class CompacterArch(nn.Module):
             return x
         return F.interpolate(x, scale_factor=self.upscale, mode="bilinear", align_corners=False)
 
-    def attn_masks(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """What the blocks add to their logits: (unshifted, shifted), shared by all of them."""
-        bias = None if self.position_bias is None else self.position_bias()
-        if not any(block.casa.shift and block.casa.spatial for block in self.blocks):
-            return bias, bias
-        forbidden = shift_mask(x.shape[2], x.shape[3], self.window, x.device)
-        return bias, forbidden if bias is None else bias + forbidden
-
 
 def pad_image(x: Tensor, window: tuple[int, int]) -> Tensor:
-    """Pad (B, C, H, W) to whole windows: mirrored, or the border repeated where too small for that."""
-    small = x.shape[2] <= -x.shape[2] % window[0] or x.shape[3] <= -x.shape[3] % window[1]
-    return pad_to_windows(x, window, "replicate" if small else "reflect")
+    """Pad (B, C, H, W) to whole windows: mirrored; the border repeated where too small for that."""
+    pad_h, pad_w = padding_to_windows(x, window)
+    small = x.shape[2] <= pad_h or x.shape[3] <= pad_w
+    return F.pad(x, (0, pad_w, 0, pad_h), "replicate" if small else "reflect")
 
 
 def deduce_options(state: Mapping[str, Tensor]) -> dict[str, Any]:

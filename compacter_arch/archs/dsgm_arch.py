@@ -2,8 +2,8 @@
 
 Source: Compacter, A Lightweight Transformer for Image Restoration (ACM MM 2024). From the paper's
 figure: two branches of Linear and DWConv3x3, one through a sigmoid, one through GELU, two products
-added, one Linear. The figure's arrows allow two readings; drawn literally both products are the same,
-so we take the one that makes the second product useful: ``sigmoid(a) * b + GELU(b) * a``.
+added, one Linear. The figure's arrows allow two readings; drawn literally both products are the
+same, so we take the one that makes the second one useful: ``sigmoid(a) * b + GELU(b) * a``.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ class Interrupted(Exception):
 class StopRequest:
     """Remembers why the run should stop.
 
-    While entered, SIGINT (Ctrl-C) and SIGTERM ask for a stop after the iteration at hand; a second
-    SIGINT stops at once. The time limit does the same through a timer.
+    While entered, SIGINT (Ctrl-C) and SIGTERM ask for a stop after the iteration at hand; a SIGINT
+    after that stops at once. The time limit does the same as SIGTERM, through a timer.
 
     Args:
         time_limit: seconds after ``started`` in which the process must have ended, or None.
@@ -59,10 +59,10 @@ class StopRequest:
 
     def _on_time_limit(self) -> None:
         self.reason = self.reason or TIME_LIMIT
-        signal.raise_signal(signal.SIGINT)  # handled in the main thread, which may be validating
+        signal.raise_signal(signal.SIGTERM)  # handled in the main thread, which may be validating
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.reason == "SIGINT" and number == signal.SIGINT:
+        if self.reason and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.reason = self.reason or signal.Signals(number).name
         if self._interruptible:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os.path as osp
 import random
 from pathlib import Path
@@ -21,15 +20,18 @@ class _Loader(safe_loader()):  # type: ignore[misc]
     """BasicSR's YAML, read without executing anything, that refuses a key given twice."""
 
     def construct_mapping_once(self, node: yaml.MappingNode) -> Options:
-        pairs = self.construct_pairs(node, deep=True)
-        mapping = dict(pairs)
-        if len(mapping) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {twice!r} is given twice", node.start_mark
-            )
-        return mapping
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                problem = "a key must be plain text"
+            elif key.value in seen:
+                problem = f"key {key.value!r} is given twice"
+            else:
+                seen.add(key.value)
+                continue
+            raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+        self.flatten_mapping(node)  # `<<: *anchor`
+        return dict(self.construct_pairs(node, deep=True))
 
 
 _Loader.add_constructor(
@@ -86,13 +88,13 @@ def force_options(opt: Options, entries: list[str]) -> None:
     """Apply ``--force_yml``: ``section:key=value``, the value read as YAML reads it.
 
     Raises:
-        UserError: no ``=``, or a key below something that is not a section.
+        UserError: no key, no ``=``, or a key below something that is not a section.
     """
     for entry in entries:
         keys, equals, text = entry.partition("=")
-        if not equals:
-            raise UserError(f"--force_yml {entry}: expected section:key=value")
         *sections, key = (part.strip() for part in keys.split(":"))
+        if not equals or not all([*sections, key]):
+            raise UserError(f"--force_yml {entry}: expected section:key=value")
         node = opt
         for section in sections:
             node = node.setdefault(section, {})
@@ -105,11 +107,6 @@ def parse_value(text: str, entry: str) -> Any:
     """One value of the command line: YAML scalars and lists, and BasicSR's ``none`` and ``True``."""
     if text.lower() == "none":
         return None
-    if text.startswith(("(", "{")):
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError) as error:
-            raise UserError(f"--force_yml {entry}: {text!r} is not a value") from error
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:

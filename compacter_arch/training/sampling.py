@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
+import torch
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from basicsr.utils import set_random_seed
 from torch.utils.data import DataLoader, Sampler
@@ -52,7 +55,9 @@ class Batches:
         self.loader, self.opt = loader, opt
         self.sampler = EpochSampler(sampler, opt["manual_seed"])
         loader.batch_sampler.sampler = self.sampler
-        self.on_gpu = opt["datasets"]["train"].get("prefetch_mode") == "cuda"
+        loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
+        prefetch = opt["datasets"]["train"].get("prefetch_mode")
+        self.on_gpu = prefetch == "cuda" and torch.cuda.is_available()
 
     def epoch(self, iteration: int) -> Iterator[dict[str, Any]]:
         """The batches of the epoch that follows ``iteration`` finished iterations."""
@@ -68,3 +73,15 @@ class Batches:
         prefetcher = CUDAPrefetcher(self.loader, self.opt)
         while (batch := prefetcher.next()) is not None:
             yield batch
+
+
+def start_worker(init: Callable[[int], None] | None, number: int) -> None:
+    """Prepare a worker of the loader: it ends with the run, not with the signals that stop the run.
+
+    Ctrl-C and a batch system's SIGTERM reach the workers as well. Without them there would be no
+    batch for the iteration at hand.
+    """
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.SIG_IGN)
+    if init is not None:
+        init(number)

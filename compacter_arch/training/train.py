@@ -37,7 +37,7 @@ def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
         stop: entered; asked after every iteration whether to stop.
 
     Returns:
-        Why the run ended: empty when all iterations are done, else ``stop.reason``.
+        Why the run was asked to stop; empty if it was not, and all is done.
     """
     torch.backends.cudnn.benchmark = True
     resume_state = load_resume_state(opt)
@@ -101,7 +101,7 @@ def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
             stop.unless_stopped(lambda: compare_with_input(model, val_loaders, opt))
     if tb_logger:
         tb_logger.close()
-    return "" if iteration >= total_iters else stop.reason
+    return stop.reason
 
 
 def open_folders(opt: Options, fresh: bool) -> None:

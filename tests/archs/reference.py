@@ -1,4 +1,4 @@
-"""CASA and DSGM written slowly and obviously: loops over windows, heads, pixels and pairs of channels.
+"""CASA and DSGM, slow and obvious: loops over windows, heads, pixels and pairs of channels.
 
 Nothing here is shared with the fast implementations but the parameters of the module under test.
 """
@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 from compacter_arch import CASA, DSGM
+
+OLD_TORCH = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 3)
+# Older torch has neither float16 products nor float16 autocast on a CPU.
+HALF_TYPES = [torch.bfloat16] if OLD_TORCH else [torch.bfloat16, torch.float16]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from compacter_arch import CASA
 from compacter_arch.archs.casa_arch import shift_mask, window_partition, window_reverse
 
-from .reference import casa_reference
+from .reference import HALF_TYPES, casa_reference
 
 SWITCHES = ["spatial", "channel", "local", "interaction", "shared_projection", "position_bias"]
 
@@ -112,7 +112,7 @@ def test_any_size(height, width, shift):
     assert y.isfinite().all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", HALF_TYPES)
 def test_channel_attention_stays_finite_in_half_precision(dtype):
     """65,504 is the largest float16: an un-normalised product over 512 x 512 pixels exceeds it."""
     casa = CASA(4, num_heads=1)

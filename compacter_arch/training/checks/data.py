@@ -69,22 +69,26 @@ def check_paths(where: str, dataset_opt: Mapping[str, Any], found: Findings) -> 
 def check_images(
     where: str, dataset: Any, dataset_opt: Mapping[str, Any], found: Findings
 ) -> None:
-    """Every image is complete, fits its pair and holds a patch; read from the headers alone."""
+    """Every image is complete, fits its pair and holds a patch; read from the headers alone.
+
+    The first that does not is named, the others are counted.
+    """
+    wrong = []
     scale, train = dataset_opt.get("scale", 1), dataset_opt["phase"] == "train"
     patch = dataset_opt.get("gt_size") if train else None
     for gt, lq in image_pairs(dataset, dataset_opt):
         if gt and lq and not fits(gt[1], lq[1], scale, exactly=train):
-            found.problems.append(
+            wrong.append(
                 f"{where}: {lq[0]} has {lq[1][0]}x{lq[1][1]} pixels and does not fit "
                 f"{gt[0]} with {gt[1][0]}x{gt[1][1]} at scale {scale}"
             )
         elif gt and patch and min(gt[1]) < patch:
-            found.problems.append(
+            wrong.append(
                 f"{where}.gt_size: {patch} is larger than {gt[0]} with {gt[1][0]}x{gt[1][1]} pixels"
             )
-        if len(found.problems) >= 5:
-            found.problems.append(f"{where}: more like these may follow")
-            return
+    if wrong:
+        others = f" (and {len(wrong) - 1:,} more like it)" if len(wrong) > 1 else ""
+        found.problems.append(wrong[0] + others)
 
 
 def fits(gt: Size, lq: Size, scale: int, exactly: bool) -> bool:
@@ -156,14 +160,12 @@ def check_batch(opt: Options, images: int, found: Findings) -> None:
     """An epoch holds at least one whole batch, else nothing would be trained."""
     dataset_opt = opt["datasets"]["train"]
     ratio = dataset_opt.get("dataset_enlarge_ratio", 1)
-    batch = dataset_opt.get("batch_size_per_gpu")
-    if not isinstance(batch, int) or batch < 1:
-        found.problems.append(f"datasets.train.batch_size_per_gpu: {batch!r} must be at least 1")
-    elif batch * max(opt["num_gpu"], 1) > images * ratio:
+    batch = dataset_opt["batch_size_per_gpu"] * max(opt["num_gpu"], 1)
+    if batch > images * ratio:
         found.problems.append(
-            f"datasets.train.batch_size_per_gpu: a batch of {batch * max(opt['num_gpu'], 1)} is "
-            f"larger than an epoch of {images} images x dataset_enlarge_ratio {ratio}; "
-            "make the batch smaller or the ratio larger"
+            f"datasets.train.batch_size_per_gpu: a batch of {batch} is larger than an epoch of "
+            f"{images} images x dataset_enlarge_ratio {ratio}; make the batch smaller or the ratio "
+            "larger"
         )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import lmdb
+
 # What BasicSR's code raises on options that it cannot use.
 OPTION_ERRORS = (
     KeyError,
@@ -18,6 +20,7 @@ OPTION_ERRORS = (
     OSError,
     RuntimeError,
     ImportError,
+    lmdb.Error,
 )
 
 
@@ -51,6 +54,6 @@ def describe(error: Exception) -> str:
         return f"missing key {text!r}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, (KeyError, ValueError, AssertionError)) and text:
+    if isinstance(error, (KeyError, ValueError, AssertionError, lmdb.Error)) and text:
         return text
     return f"{type(error).__name__}: {text or 'no reason given'}"

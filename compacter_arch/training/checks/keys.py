@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ import torch
 from ..options import Options
 from .findings import Findings
 from .known_keys import argument_problems, is_known_code, keys_read_by, nearest, suggestion
+from .values import check_values
 
 # The keys that BasicSR reads with opt[section][key], that is, without a default.
 REQUIRED_TO_TRAIN = {
@@ -20,12 +20,8 @@ REQUIRED_TO_TRAIN = {
     "logger": ("print_freq", "save_checkpoint_freq", "use_tb_logger"),
 }
 REQUIRED_TO_TEST = {"datasets": (), "path": (), "val": ("save_img",)}
-COUNTS = (
-    ("train", "total_iter"),
-    ("logger", "print_freq"),
-    ("logger", "save_checkpoint_freq"),
-    ("val", "val_freq"),
-)
+REQUIRED_OF_DATA = ("name", "type")
+REQUIRED_OF_TRAINING_DATA = ("num_worker_per_gpu", "batch_size_per_gpu")
 
 
 def check_sections(opt: Options, is_train: bool, found: Findings) -> None:
@@ -49,25 +45,9 @@ def check_sections(opt: Options, is_train: bool, found: Findings) -> None:
             if key not in content:
                 found.problems.append(f"{section}: missing key {key!r}{suggestion(key, content)}")
     if not found.problems:
-        check_values(opt, is_train, found)
         check_phases(opt["datasets"], is_train, found)
-
-
-def check_values(opt: Options, is_train: bool, found: Findings) -> None:
-    """Names are folder names, counts are counts, the GPUs exist."""
-    name, gpus, present = opt["name"], opt["num_gpu"], torch.cuda.device_count()
-    if not isinstance(name, str) or Path(name).name != name:
-        found.problems.append(f"name: {name!r} must be a plain folder name")
-    if gpus != "auto" and (not isinstance(gpus, int) or gpus < 0):
-        found.problems.append(f"num_gpu: {gpus!r} must be 'auto', 0 or the number of GPUs")
-    elif gpus != "auto" and gpus > present:
-        found.problems.append(f"num_gpu: {gpus}, but PyTorch sees {present}; use num_gpu: auto")
-    for section, key in COUNTS if is_train else ():
-        content = opt.get(section)
-        if content and key in content and not is_count(content[key]):
-            found.problems.append(
-                f"{section}: {key}: {content[key]!r} must be a whole number above 0"
-            )
+    if not found.problems:
+        check_values(opt, is_train, found)
 
 
 def check_phases(datasets: Mapping[str, Any], is_train: bool, found: Findings) -> None:
@@ -79,7 +59,8 @@ def check_phases(datasets: Mapping[str, Any], is_train: bool, found: Findings) -
         elif not isinstance(dataset, dict):
             found.problems.append(f"datasets.{phase}: is empty")
         else:
-            for key in ("name", "type"):
+            required = REQUIRED_OF_DATA + (REQUIRED_OF_TRAINING_DATA if phase == "train" else ())
+            for key in required:
                 if key not in dataset:
                     near = suggestion(key, dataset)
                     found.problems.append(f"datasets.{phase}: missing key {key!r}{near}")
@@ -92,6 +73,7 @@ def check_phases(datasets: Mapping[str, Any], is_train: bool, found: Findings) -
 def check_keys(opt: Options, is_train: bool, found: Findings) -> None:
     """Every named class is registered, and every key is one that the chosen classes read."""
     import basicsr.data
+    import basicsr.models
     import basicsr.test
     import basicsr.train
     import basicsr.utils.logger
@@ -101,7 +83,7 @@ def check_keys(opt: Options, is_train: bool, found: Findings) -> None:
 
     from .. import comparison, test, train
 
-    pipelines = (basicsr.train, basicsr.test, train, test, comparison)
+    pipelines = (basicsr.models, basicsr.train, basicsr.test, train, test, comparison)
     pipelines += (basicsr.utils.options, basicsr.utils.misc, basicsr.utils.logger)
     model = registered(MODEL_REGISTRY, opt["model_type"], "model_type", found)
     if model is None:
@@ -117,6 +99,10 @@ def check_keys(opt: Options, is_train: bool, found: Findings) -> None:
     for phase, dataset in opt["datasets"].items():
         cls = registered(DATASET_REGISTRY, dataset["type"], f"datasets.{phase}.type", found)
         if cls is not None:
+            own = keys_read_by(cls) - opt.keys() - dataset.keys()
+            if "scale" in own and cls.__module__.startswith("basicsr."):  # read without a default
+                found.problems.append("missing key 'scale'")
+                return
             known = keys_read_by(cls, basicsr.data, *pipelines)
             unknown_keys(f"datasets.{phase}", dataset, known, False, found)
     check_parts(opt, is_train, found)
@@ -183,7 +169,9 @@ def unknown_keys(
 ) -> None:
     """Keys that nothing reads: a problem if strict or like one that is read, else a warning."""
     known = set(known)
-    candidates = {word for word in known if word.isidentifier() and word not in content}
+    # A section may be there twice, once misspelt, after --force_yml.
+    given = set(content) if where else set()
+    candidates = {word for word in known if word.isidentifier() and word not in given}
     for key in content:
         if key in known:
             continue
@@ -198,10 +186,3 @@ def unknown_keys(
 def networks_of(opt: Options) -> list[str]:
     """The keys of the networks: ``network_g`` and its like."""
     return [str(key) for key in opt if str(key).startswith("network_")]
-
-
-def is_count(value: object) -> bool:
-    """Whether a value is a whole number above 0 (``1e5`` counts, ``true`` does not)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return value > 0 and float(value).is_integer()

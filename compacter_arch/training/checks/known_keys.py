@@ -62,13 +62,14 @@ def argument_problems(
     parameters = inspect.signature(function).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    problems = []
+    problems, misspelt = [], set()
     for key in given:
         if key in names or key in skip or (takes_all and nearest(key, names) is None):
             continue
         problems.append(f"unknown key {key!r}{suggestion(key, names)}")
+        misspelt.add(nearest(key, names))
     for name in names:
         required = parameters[name].default is inspect.Parameter.empty
-        if required and name not in given and name not in skip:
+        if required and name not in given and name not in skip and name not in misspelt:
             problems.append(f"missing key {name!r}")
     return problems

@@ -6,6 +6,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +14,8 @@ from ..options import Options
 from .findings import Findings
 from .keys import networks_of
 from .quiet import quiet_logger
+
+STATE_KEYS = {"epoch", "iter", "optimizers", "schedulers"}
 
 
 def check_weights(opt: Options, found: Findings) -> None:
@@ -23,6 +26,11 @@ def check_weights(opt: Options, found: Findings) -> None:
     state = paths.get("resume_state")
     if state and not Path(state).is_file():
         found.problems.append(f"path.resume_state: {state} does not exist")
+    elif state:
+        with found.blame("path.resume_state"):
+            content = read_checkpoint(Path(state))
+            if not isinstance(content, dict) or not STATE_KEYS <= content.keys():
+                raise ValueError(f"{state} holds no training state")
     for key in networks_of(opt):
         network = None
         with found.blame(key), quiet_logger():
@@ -50,20 +58,32 @@ def check_weights(opt: Options, found: Findings) -> None:
                 found.warnings.append(f"{where}: {file} fits {key} in part: {reason}")
 
 
+def read_checkpoint(file: Path) -> Any:
+    """What a file written by ``torch.save`` holds; nothing in it is executed.
+
+    Raises:
+        ValueError: damaged, or not of plain tensors; names the file.
+    """
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} is damaged, or not a checkpoint of plain tensors") from error
+
+
 def read_weights(file: Path, param_key: str | None) -> dict[str, torch.Tensor]:
-    """The parameters that BasicSR would load from a checkpoint.
+    """The parameters that would be loaded from a checkpoint, or from a file of nothing else.
 
     Raises:
         ValueError: not a checkpoint of tensors, or without the key; names the file.
     """
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file} is damaged, or not a checkpoint of plain tensors") from error
-    if param_key is not None:
-        key = param_key if param_key in content else "params"
-        if key not in content:
-            raise ValueError(f"{file} holds neither {param_key!r} nor 'params'")
+    content = read_checkpoint(file)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{file} holds no weights of a network")
+    if param_key is not None and not all(map(torch.is_tensor, content.values())):
+        names = dict.fromkeys((param_key, "params"))
+        key = next((name for name in names if name in content), None)
+        if key is None:
+            raise ValueError(f"{file} holds no {' and no '.join(map(repr, names))}")
         content = content[key]
     return {key.removeprefix("module."): value for key, value in content.items()}
 

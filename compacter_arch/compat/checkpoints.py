@@ -1,0 +1,187 @@
+"""Checkpoints: read without running code, written whole or not at all, resumed from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .patching import Function, patch, stand_in_for_torch
+
+_logger = logging.getLogger(__name__)
+
+# what a cut file raises depends on where it was cut
+_UNREADABLE = (EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def load_state(path: str | os.PathLike) -> dict:
+    """Read a training state to the current GPU, or to the CPU where there is none."""
+    device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+    return torch.load(path, map_location=device, weights_only=True)
+
+
+def _newest_readable_state(folder: str | os.PathLike) -> tuple[str, dict] | tuple[None, None]:
+    """The newest `<iteration>.state` of a folder that can be read, and what it holds."""
+    states = [path for path in Path(folder).glob("*.state") if re.fullmatch(r"[0-9]+", path.stem)]
+    for path in sorted(states, key=lambda path: int(path.stem), reverse=True):
+        try:
+            state = load_state(path)
+            _ = state["iter"], state["epoch"]
+            return str(path), state
+        except (OSError, *_UNREADABLE) as error:
+            reason = _first_line(error)
+            _logger.warning("%s cannot be read (%s); the state before it is tried.", path, reason)
+    if states:
+        raise ValueError(f"None of the {len(states)} training states in {folder} can be read.")
+    return None, None
+
+
+def repair_resume() -> None:
+    """`train.py:68-88`: resuming needs CUDA and one current directory, and dies on a bad file.
+
+    Without CUDA the current device is asked for all the same. `--auto_resume` searches below the
+    current directory: from elsewhere it starts anew and archives the run that it should have
+    continued. A file like `best.state` is a ValueError; a newest state cut by a kill ends every
+    later attempt. The file is read with pickle's full power under torch before 2.6.
+    """
+    from basicsr import train
+
+    @patch(train, "load_resume_state")
+    def load_resume_state(original: Function, opt: dict) -> dict | None:
+        paths, state = opt["path"], None
+        if opt["auto_resume"]:
+            # None when there is nothing to continue: BasicSR then ignores the option file's own
+            # resume_state
+            paths["resume_state"], state = _newest_readable_state(paths["training_states"])
+        elif paths.get("resume_state"):
+            state = load_state(paths["resume_state"])
+        if state is not None:
+            train.check_resume(opt, state["iter"])
+        return state
+
+
+def _load_safely(path: Any, *args: Any, **kwargs: Any) -> Any:
+    """`torch.load` that never runs code from the file, whatever this torch's default is."""
+    return torch.load(path, *args, **{**kwargs, "weights_only": True})
+
+
+def _is_state_dict(values: Any) -> bool:
+    if not isinstance(values, Mapping):
+        return False
+    # a network without parameters has an empty one
+    return not values or any(torch.is_tensor(value) for value in values.values())
+
+
+def _key_of_weights(path: Any, param_key: str | None) -> str | None:
+    """The key to load a network file's weights by: None for a bare state dict.
+
+    Raises:
+        ValueError: the file has no weights under that key; the message names the file and what it
+        holds.
+    """
+    try:
+        content = _load_safely(path, map_location="cpu")
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{path} is not a network file that can be read safely: {_first_line(error)}"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not the weights of a network.")
+    if param_key not in content and "params" not in content:  # BasicSR falls back to "params"
+        param_key = None
+    weights = content if param_key is None else content.get(param_key, content.get("params"))
+    if not _is_state_dict(weights):
+        keys = [str(key) for key, value in content.items() if _is_state_dict(value)]
+        hint = f"it has them under: {', '.join(keys)}" if keys else "it holds none"
+        raise ValueError(
+            f"{path} has no weights under the key asked for; {hint} (option path: param_key_g)."
+        )
+    return param_key
+
+
+def repair_load_network() -> None:
+    """`models/base_model.py:290-295`: loading trusts the file and knows one layout only.
+
+    Under torch before 2.6 a network file can run code. A plain state dict, as most other projects
+    publish it, ends with ``KeyError: 'params'`` that does not name the file.
+    """
+    from basicsr.models import base_model
+
+    stand_in_for_torch(base_model, load=_load_safely)
+
+    @patch(base_model.BaseModel, "load_network")
+    def load_network(
+        original: Function,
+        self: Any,
+        net: Any,
+        load_path: Any,
+        strict: bool = True,
+        param_key: str | None = "params",
+    ) -> None:
+        original(self, net, load_path, strict, _key_of_weights(load_path, param_key))
+
+
+_failed_save = threading.local()
+
+
+def _save_atomically(obj: Any, path: Any, *args: Any, **kwargs: Any) -> None:
+    """`torch.save` to a temporary file, which replaces the target once it is on the disk."""
+    temporary = Path(f"{path}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(obj, file, *args, **kwargs)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        _failed_save.error = f"Cannot save {path}: {error}"
+        temporary.unlink(missing_ok=True)
+        raise
+    _failed_save.error = None
+
+
+def repair_save() -> None:
+    """`models/base_model.py:229, 327`: a kill during a save leaves half a file in its place.
+
+    Every later resume dies on it. After three failed attempts (a full disk) the training goes on
+    with a line in the log, "Just ignore it", and nothing is saved.
+    """
+    from basicsr.models import base_model
+
+    stand_in_for_torch(base_model, save=_save_atomically)
+
+    @patch(base_model.BaseModel, "save_network")
+    @patch(base_model.BaseModel, "save_training_state")
+    def save(original: Function, *args: Any, **kwargs: Any) -> None:
+        _failed_save.error = None
+        original(*args, **kwargs)
+        if _failed_save.error is not None:
+            raise OSError(_failed_save.error)
+
+
+def repair_scheduler_state() -> None:
+    """`models/lr_scheduler.py:20`: the milestones are a Counter, which old torch refuses.
+
+    Older torch (before 2.5) has no Counter among the types that ``weights_only`` accepts. A plain
+    dict serves `get_lr` as well, which asks for a milestone only after having found it.
+    """
+    from basicsr.models.lr_scheduler import MultiStepRestartLR
+
+    @patch(MultiStepRestartLR, "state_dict")
+    def state_dict(original: Function, self: Any) -> dict:
+        state = original(self)
+        return {**state, "milestones": dict(state["milestones"])}
+
+
+REPAIRS = (repair_resume, repair_load_network, repair_save, repair_scheduler_state)

@@ -1,0 +1,56 @@
+"""Packaging. Building needs setuptools alone; tool settings live in pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "compacter_arch/__init__.py").read_text())[1]
+
+TEST = ["pytest>=7", "hypothesis>=6"]
+DEV = [*TEST, "ruff==0.17.6", "mypy>=1.8", "types-PyYAML", "pre-commit>=3"]
+
+setup(
+    name="compacter-arch",
+    version=VERSION,
+    description="Compacter, a lightweight transformer for image restoration, as a BasicSR plugin",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    # The option files live at the top level of the repository and travel inside the package.
+    packages=[
+        *find_packages(include=["compacter_arch", "compacter_arch.*"]),
+        "compacter_arch.options",
+    ],
+    package_dir={"compacter_arch.options": "options"},
+    package_data={"compacter_arch.options": ["*.yml"], "compacter_arch": ["py.typed"]},
+    install_requires=[
+        "basicsr>=1.4.2",
+        "torch>=2.1",
+        "numpy>=1.23",
+        "opencv-python>=4.5",
+        "lmdb>=1.3",
+        "pyyaml>=6",
+        "scipy>=1.9",
+        "Pillow>=10.1",
+        "tqdm>=4.60",
+    ],
+    extras_require={"test": TEST, "dev": DEV},
+    entry_points={"console_scripts": ["basicsr = compacter_arch.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Processing",
+    ],
+)

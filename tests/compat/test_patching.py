@@ -1,0 +1,33 @@
+"""How a repair is put in place."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import basicsr
+import torch
+from basicsr.utils import img_util, options
+
+from compacter_arch.compat.patching import patch, stand_in_for_torch
+
+
+def test_repairs_reach_every_module_that_imported_the_name() -> None:
+    from basicsr.data import paired_image_dataset
+
+    assert basicsr.imfrombytes is paired_image_dataset.imfrombytes is img_util.imfrombytes
+    assert basicsr.train.parse_options is basicsr.test.parse_options is options.parse_options
+    assert hasattr(img_util.imfrombytes, "__wrapped__")
+
+
+def test_patch_leaves_what_is_gone_alone() -> None:
+    owner = SimpleNamespace()
+    patch(owner, "gone")(lambda original: None)
+    assert vars(owner) == {}
+
+
+def test_stand_in_replaces_only_what_it_is_given() -> None:
+    module = SimpleNamespace(torch=torch)
+    stand_in_for_torch(module, load="a")
+    stand_in_for_torch(module, save="b")
+    assert (module.torch.load, module.torch.save) == ("a", "b")
+    assert module.torch.zeros is torch.zeros and torch.load != "a"
