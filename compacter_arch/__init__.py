@@ -1,4 +1,4 @@
-"""Compacter for BasicSR: ``import compacter_arch`` repairs BasicSR 1.4.2 and registers our parts."""
+"""Compacter for BasicSR: importing this repairs BasicSR 1.4.2 and registers our parts."""
 
 from __future__ import annotations
 

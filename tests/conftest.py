@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,7 @@ class Project:
 
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.root, self.capsys = root, capsys
+        self.started: list[subprocess.Popen[str]] = []
         self.make_pairs("data/train", count=4, size=32)
         self.make_pairs("data/val", count=2, size=24)
 
@@ -179,7 +182,7 @@ class Project:
         self, *argv: str, python: tuple[str, ...] = ("-m", "compacter_arch")
     ) -> subprocess.Popen[str]:
         """Start a command of ours in a process (and process group) of its own."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *python, *map(str, argv)],
             cwd=self.root,
             env=self.environment(),
@@ -188,6 +191,8 @@ class Project:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
 
     def environment(self) -> dict[str, str]:
         """What a Python process needs to find this package from the project."""
@@ -231,5 +236,10 @@ def project(
 ) -> Iterator[Project]:
     """A tiny project, which is the current directory during the test."""
     monkeypatch.chdir(tmp_path)
-    yield Project(tmp_path, capsys)
+    project = Project(tmp_path, capsys)
+    yield project
     reset_basicsr_logger()
+    for process in project.started:
+        with suppress(ProcessLookupError):  # all of it has ended, as it should
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()

@@ -196,9 +196,7 @@ class CASA(nn.Module):
             qkv = torch.roll(qkv, (-step[0], -step[1]), dims=(1, 2))
         qkv = window_partition(qkv, self.window)  # (B * n, h * w, 3C)
         qkv = qkv.unflatten(-1, (3, self.num_heads, self.dim // self.num_heads))
-        q, k, v = (
-            t.transpose(1, 2) for t in qkv.unbind(2)
-        )  # each (B * n, heads, h * w, C / heads)
+        q, k, v = (t.transpose(1, 2) for t in qkv.unbind(2))  # (B * n, heads, h * w, C / heads)
         if attn_mask is not None:
             attn_mask = attn_mask.to(q.dtype)
             if self.shift and b > 1:

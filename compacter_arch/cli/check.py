@@ -1,8 +1,8 @@
 """Say what an option file would do, without doing it.
 
-Finds misspelt and missing keys, data that is missing, empty, damaged or does not fit, weights that do
-not fit, and tries one step of training on one batch. Creates nothing. `train` and `test` run the same
-checks before they start.
+Finds misspelt and missing keys, data that is missing, empty, damaged or does not fit, weights
+that do not fit; tries the metrics on one image and one step of training on one batch. Creates
+nothing. `train` and `test` run the same checks before they start.
 
     basicsr check -opt options/train_Compacter_SRx2_demo.yml
 """

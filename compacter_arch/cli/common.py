@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import lmdb
 
 from ..errors import UserError
 from ..training.checks import Findings, check_options
@@ -57,14 +60,14 @@ def read_checked(args: argparse.Namespace, is_train: bool) -> tuple[Options, Pat
 
 @contextmanager
 def one_line_errors(debug: bool) -> Iterator[None]:
-    """Data or a disk that fails in the middle of a run ends it in one line, or traceback if ``debug``.
+    """Data or a disk that fails in the middle of a run: one line, or a traceback if ``debug``.
 
     An error of a loader's worker comes with the worker's traceback; its last line is the error.
     """
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, lmdb.Error) as error:
         if debug:
             raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(lines[-1].removeprefix("ValueError: ")) from error
+        raise UserError(re.sub(r"^[\w.]*Error: ", "", lines[-1])) from error

@@ -1,4 +1,8 @@
-"""``prepare``: datasets made ready for training."""
+"""Make data sets ready for training.
+
+basicsr prepare demo
+basicsr prepare lr datasets/Set5/HR -o datasets/Set5/LRbicx2 --gt datasets/Set5/GTmod2 --scale 2
+"""
 
 from __future__ import annotations
 

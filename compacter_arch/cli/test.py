@@ -22,12 +22,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check, test, and print one line per data set."""
     from ..training.options import complete_options
-    from ..training.test import test
+    from ..training.test import evaluate
 
     opt, _, _ = read_checked(args, is_train=False)
     opt = complete_options(opt, Path.cwd(), False, launcher=args.launcher, debug=args.debug)
     with one_line_errors(args.debug):
-        results = test(opt)
+        results = evaluate(opt)
     for name, metrics in results.items():
         print(name, *(f"{metric} {value:.4f}" for metric, value in metrics.items()), sep="  ")
     return 0

@@ -1,7 +1,7 @@
 """Train a network as an option file says.
 
-Results go to experiments/<name> and tb_logger/<name> below the current directory. Ctrl-C, SIGTERM and
---time_limit save a state first; --auto_resume goes on from it.
+Results go to experiments/<name> and tb_logger/<name> below the current directory. Ctrl-C, SIGTERM
+and --time_limit save a state first; --auto_resume goes on from it.
 
     basicsr train -opt options/train_Compacter_SRx2_demo.yml
     torchrun --nproc_per_node=4 -m compacter_arch train -opt FILE --launcher pytorch

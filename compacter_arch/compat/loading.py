@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.context
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -124,7 +125,21 @@ def repair_spawned_workers() -> None:
         return loader
 
 
+def repair_scandir() -> None:
+    """`utils/misc.py:80`: the images of a folder come in the order of the file system.
+
+    The same seed then trains on other batches on another machine, or from an LMDB of the same
+    images, whose keys are sorted.
+    """
+    from basicsr.utils import misc
+
+    @patch(misc, "scandir")
+    def scandir(original: Function, *args: Any, **kwargs: Any) -> Iterator[str]:
+        return iter(sorted(original(*args, **kwargs)))
+
+
 REPAIRS = (
+    repair_scandir,
     repair_prefetch_errors,
     repair_cpu_prefetcher,
     repair_worker_seed,

@@ -16,7 +16,7 @@ class L1FrequencyLoss(nn.Module):
     Args:
         loss_weight: factor of the sum.
         frequency_weight: factor of the frequency term.
-        reduction: ``mean``; anything else is refused (the key exists because BasicSR's losses have it).
+        reduction: ``mean``, which BasicSR's option files give to every loss; no other is known.
     """
 
     def __init__(

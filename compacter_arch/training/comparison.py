@@ -23,9 +23,9 @@ LINE = 26  # height of a line of text, pixels
 def compare_with_input(model: Any, val_loaders: list[Any], opt: Options) -> None:
     """Compare the trained network with its plain input on all validation images.
 
-    The input is enlarged by bicubic interpolation first where the task is super-resolution. Logs the
-    mean metrics of both and writes ``comparison.png`` into the folder of the run: a detail of each
-    image of the first data set as input, result and original.
+    The input is enlarged by bicubic interpolation first where the task is super-resolution. Logs
+    the mean metrics of both and writes ``comparison.png`` into the folder of the run: a detail of
+    each image of the first data set as input, result and original.
     """
     logger, scale = get_root_logger(), opt.get("scale", 1)
     baseline, label = Bicubic(scale), "bicubic" if scale > 1 else "input"
@@ -80,9 +80,7 @@ def draw_row(
         x = i * (side + 6)
         row.paste(Image.fromarray(crop), (x, 0))
         for line, text in enumerate((title, caption)):
-            draw.text(
-                (x + side / 2, side + (line + 0.5) * LINE), text, "black", font, anchor="mm"
-            )
+            draw.text((x + side / 2, side + (line + 0.5) * LINE), text, "black", font, anchor="mm")
     return row
 
 

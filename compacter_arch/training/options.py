@@ -104,7 +104,7 @@ def force_options(opt: Options, entries: list[str]) -> None:
 
 
 def parse_value(text: str, entry: str) -> Any:
-    """One value of the command line: YAML scalars and lists, and BasicSR's ``none`` and ``True``."""
+    """One value of the command line: what YAML reads, and BasicSR's ``none``."""
     if text.lower() == "none":
         return None
     try:

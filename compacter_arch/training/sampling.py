@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
+from ctypes import c_bool
 from functools import partial
 from itertools import islice
+from multiprocessing.sharedctypes import RawValue
+from types import FrameType
 from typing import Any
 
 import torch
@@ -44,7 +48,8 @@ class EpochSampler(Sampler[int]):
 class Batches:
     """The batches of a run from any iteration on: epoch = iteration // batches per epoch.
 
-    A run that is interrupted and resumed shows the rest of its epoch, no image twice.
+    A run that is interrupted and resumed shows the rest of its epoch, no image twice. Used in a
+    ``with`` statement, after which the workers may be ended.
 
     Args:
         loader: BasicSR's training loader; its sampler is replaced.
@@ -54,10 +59,18 @@ class Batches:
     def __init__(self, loader: DataLoader[Any], sampler: Any, opt: Options) -> None:
         self.loader, self.opt = loader, opt
         self.sampler = EpochSampler(sampler, opt["manual_seed"])
-        loader.batch_sampler.sampler = self.sampler
-        loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
+        batch_sampler: Any = loader.batch_sampler
+        batch_sampler.sampler = self.sampler
+        self.over = RawValue(c_bool, False)
+        loader.worker_init_fn = partial(start_worker, loader.worker_init_fn, self.over)
         prefetch = opt["datasets"]["train"].get("prefetch_mode")
         self.on_gpu = prefetch == "cuda" and torch.cuda.is_available()
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.over.value = True
 
     def epoch(self, iteration: int) -> Iterator[dict[str, Any]]:
         """The batches of the epoch that follows ``iteration`` finished iterations."""
@@ -75,13 +88,18 @@ class Batches:
             yield batch
 
 
-def start_worker(init: Callable[[int], None] | None, number: int) -> None:
+def start_worker(init: Callable[[int], None] | None, over: Any, number: int) -> None:
     """Prepare a worker of the loader: it ends with the run, not with the signals that stop the run.
 
     Ctrl-C and a batch system's SIGTERM reach the workers as well. Without them there would be no
-    batch for the iteration at hand.
+    batch for the iteration at hand. The SIGTERM that multiprocessing sends comes when it is over.
     """
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, signal.SIG_IGN)
+
+    def end_if_over(number: int, frame: FrameType | None) -> None:
+        if over.value:
+            os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_if_over)
     if init is not None:
         init(number)

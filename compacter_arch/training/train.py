@@ -1,10 +1,9 @@
-"""Training: BasicSR's data sets, loaders, models, loggers and validation in a loop that can stop."""
+"""Training: BasicSR's data sets, models, loggers and validation in a loop that can stop."""
 
 from __future__ import annotations
 
 import logging
 import os.path as osp
-import time
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +58,8 @@ def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
         for val_loader in val_loaders:
             model.validation(val_loader, iteration, tb_logger, opt["val"]["save_img"])
 
-    batches = Batches(loader, sampler, opt)
     data_timer, iter_timer = AvgTimer(), AvgTimer()
-    with Progress(opt, iteration, tb_logger) as progress:
+    with Progress(opt, iteration, tb_logger) as progress, Batches(loader, sampler, opt) as batches:
         while iteration < total_iters and not stop.agreed(iteration):
             epoch = iteration // len(loader)
             data_timer.start()
@@ -89,8 +87,8 @@ def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
     if iteration < total_iters:
         model.save(iteration // len(loader), iteration)
         logger.info(
-            f"Stopped by {stop.reason} after iteration {iteration:,} of {total_iters:,}; state saved. "
-            f"Go on with: basicsr train -opt {opt_file} --auto_resume"
+            f"Stopped by {stop.reason} after iteration {iteration:,} of {total_iters:,}; "
+            f"state saved. Go on with: basicsr train -opt {opt_file} --auto_resume"
         )
     else:
         logger.info(f"All {total_iters:,} iterations are done; saving the latest model.")
@@ -105,7 +103,7 @@ def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
 
 
 def open_folders(opt: Options, fresh: bool) -> None:
-    """Create the folders of the run; those of an earlier run of the same name are renamed if fresh."""
+    """Create the folders of a fresh run; those of an earlier run of its name are renamed."""
     if not fresh:
         return
     make_exp_dirs(opt)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import queue
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +16,9 @@ import basicsr
 import numpy as np
 import pytest
 import torch
-from basicsr.data import build_dataloader
+from basicsr.data import build_dataloader, data_util
 from basicsr.data import prefetch_dataloader as prefetch
+from basicsr.utils import scandir
 
 from .tools import original, within
 
@@ -31,6 +34,21 @@ class TinyDataset(torch.utils.data.Dataset):
 def tiny_loader(workers: int, **more: Any) -> Any:
     opt = {"phase": "train", "batch_size_per_gpu": 4, "num_worker_per_gpu": workers, **more}
     return build_dataloader(TinyDataset(), opt, num_gpu=0, seed=0)
+
+
+def test_images_come_in_the_order_of_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("b.png", "c.png", "a.png"):
+        (tmp_path / name).touch()
+    listed = os.scandir
+    # A file system that lists the other way round.
+    monkeypatch.setattr(os, "scandir", lambda d: sorted(listed(d), key=lambda e: e.name)[::-1])
+    assert list(original(scandir)(str(tmp_path))) == ["c.png", "b.png", "a.png"]
+    assert list(scandir(str(tmp_path))) == ["a.png", "b.png", "c.png"]
+    folder = str(tmp_path)
+    pairs = data_util.paired_paths_from_folder([folder, folder], ["lq", "gt"], "{}")
+    assert [os.path.basename(pair["gt_path"]) for pair in pairs] == ["a.png", "b.png", "c.png"]
 
 
 def test_spawned_workers(spawn_report: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ def states(project: Project) -> list[str]:
     ("number", "status", "workers", "python"),
     [
         (signal.SIGINT, 130, 2, AS_MODULE),
-        (signal.SIGTERM, 143, 0, AS_MODULE),
+        (signal.SIGTERM, 143, 1, AS_MODULE),
         (signal.SIGINT, 130, 1, WITH_SPAWN),
     ],
 )
@@ -55,14 +55,11 @@ def test_signal_to_a_real_run_saves_and_tells_how_to_resume(
     changes = {**ENDLESS, "datasets.train.num_worker_per_gpu": workers}
     changes["datasets.train.dataset_enlarge_ratio"] = 10_000
     process = project.start("train", "-opt", project.write(changes), python=python)
-    try:
-        for line in process.stderr:
-            if "iter:       2" in line:
-                break
-        os.killpg(process.pid, number)
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    for line in process.stderr:
+        if "iter:       2" in line:
+            break
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == status, err
     assert "Traceback" not in err
     assert err.splitlines()[-1].endswith("Go on with: basicsr train -opt tiny.yml --auto_resume")
@@ -196,5 +193,6 @@ def test_workers_leave_signals_to_the_main_process(number: signal.Signals):
     sampler = EnlargedSampler(dataset, 1, 0)
     loader = DataLoader(dataset, batch_size=2, sampler=sampler, num_workers=1)
     opt = {"manual_seed": 0, "rank": 0, "datasets": {"train": {}}}
-    batches = list(Batches(loader, sampler, opt).epoch(0))
-    assert sorted(number for batch in batches for number in batch.tolist()) == [0, 1, 2, 3]
+    with Batches(loader, sampler, opt) as batches:
+        numbers = [number for batch in batches.epoch(0) for number in batch.tolist()]
+    assert sorted(numbers) == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""Option files: read as BasicSR reads them, but safely; changed and completed as BasicSR does it."""
+"""Option files: read as BasicSR reads them, but safely; changed and completed like there."""
 
 from __future__ import annotations
 
@@ -143,9 +143,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_broken_file_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
-):
+def test_broken_file_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str):
     monkeypatch.chdir(tmp_path)
     content, reason = BROKEN[kind]
     (tmp_path / "broken.yml").write_bytes(content)

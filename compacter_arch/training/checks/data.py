@@ -66,9 +66,7 @@ def check_paths(where: str, dataset_opt: Mapping[str, Any], found: Findings) -> 
                 found.problems.append(f"{where}.{key}: {path} is not a folder")
 
 
-def check_images(
-    where: str, dataset: Any, dataset_opt: Mapping[str, Any], found: Findings
-) -> None:
+def check_images(where: str, dataset: Any, dataset_opt: Mapping[str, Any], found: Findings) -> None:
     """Every image is complete, fits its pair and holds a patch; read from the headers alone.
 
     The first that does not is named, the others are counted.
@@ -110,9 +108,7 @@ def image_pairs(
     for sample in getattr(dataset, "paths", []):
         paths = sample if isinstance(sample, dict) else {"lq_path": sample}
 
-        def side(
-            name: str, paths: Mapping[str, Any] = paths
-        ) -> tuple[str, Size] | None:
+        def side(name: str, paths: Mapping[str, Any] = paths) -> tuple[str, Size] | None:
             path = paths.get(f"{name}_path")
             if not isinstance(path, str):
                 return None

@@ -40,7 +40,7 @@ class Findings:
 
     @contextmanager
     def blame(self, where: str) -> Iterator[None]:
-        """Turn an exception of the code that reads the options into a problem of the key ``where``."""
+        """Turn an exception of the code that reads options into a problem of the key ``where``."""
         try:
             yield
         except OPTION_ERRORS as error:

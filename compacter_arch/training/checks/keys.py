@@ -83,8 +83,8 @@ def check_keys(opt: Options, is_train: bool, found: Findings) -> None:
 
     from .. import comparison, test, train
 
-    pipelines = (basicsr.models, basicsr.train, basicsr.test, train, test, comparison)
-    pipelines += (basicsr.utils.options, basicsr.utils.misc, basicsr.utils.logger)
+    pipelines = [basicsr.models, basicsr.train, basicsr.test, train, test, comparison]
+    pipelines += [basicsr.utils.options, basicsr.utils.misc, basicsr.utils.logger]
     model = registered(MODEL_REGISTRY, opt["model_type"], "model_type", found)
     if model is None:
         return
@@ -175,7 +175,7 @@ def unknown_keys(
     for key in content:
         if key in known:
             continue
-        near = nearest(str(key), candidates)
+        near = nearest(str(key), candidates, cutoff=0.8)
         line = f"{where + ': ' if where else ''}unknown key {key!r}"
         if near or strict:
             found.problems.append(f"{line} (did you mean {near!r}?)" if near else line)

@@ -6,7 +6,7 @@ import ast
 import difflib
 import inspect
 from collections.abc import Callable, Collection, Iterable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 OURS = ("basicsr", "compacter_arch")
 
 
-@lru_cache(maxsize=None)
+@cache
 def strings_in(file: str) -> frozenset[str]:
     """All string literals of a Python file: among them, every key that its code can look up."""
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
@@ -29,7 +29,12 @@ def keys_read_by(*readers: type | ModuleType) -> set[str]:
     """The keys that classes (with the classes they inherit from) or modules can look up."""
     parts = {part for r in readers for part in (r.__mro__ if isinstance(r, type) else (r,))}
     files = {inspect.getsourcefile(part) for part in parts if part is not object}
-    return {text for file in files if file and "torch" not in Path(file).parts for text in strings_in(file)}
+    return {
+        text
+        for file in files
+        if file and "torch" not in Path(file).parts
+        for text in strings_in(file)
+    }
 
 
 def is_known_code(cls: type) -> bool:
@@ -61,7 +66,9 @@ def argument_problems(
     """
     parameters = inspect.signature(function).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    names = [
+        n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
     problems, misspelt = [], set()
     for key in given:
         if key in names or key in skip or (takes_all and nearest(key, names) is None):

@@ -29,7 +29,7 @@ def check_weights(opt: Options, found: Findings) -> None:
     elif state:
         with found.blame("path.resume_state"):
             content = read_checkpoint(Path(state))
-            if not isinstance(content, dict) or not STATE_KEYS <= content.keys():
+            if not isinstance(content, dict) or not content.keys() >= STATE_KEYS:
                 raise ValueError(f"{state} holds no training state")
     for key in networks_of(opt):
         network = None
