@@ -198,7 +198,12 @@ class Project:
         """What a Python process needs to find this package from the project."""
         paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
         python_path = os.pathsep.join(filter(None, paths))
-        return {**os.environ, "PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"}
+        return {
+            **os.environ,
+            "PYTHONPATH": python_path,
+            "PYTHONWARNINGS": "ignore",
+            "OMP_NUM_THREADS": "1",
+        }
 
     def log(self, name: str = "tiny") -> str:
         """The newest log of a training."""

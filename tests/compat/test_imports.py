@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .tools import IMPORTS_ALONE, run_python
+from .tools import IMPORTS_ALONE, needs_the_defect, run_python
 
 FAKE_TORCHVISION = """
 import torch
@@ -55,16 +55,19 @@ def import_report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return run_python(IMPORTS_ALONE + IMPORT_SCRIPT, folder)
 
 
+@needs_the_defect
 def test_torchvision_operators(import_report: dict[str, Any]) -> None:
     assert "torchvision::nms does not exist" in import_report["torchvision as released"]
     assert import_report["torchvision repaired"] == "fine"
 
 
+@needs_the_defect
 def test_scipy_without_filters(import_report: dict[str, Any]) -> None:
     assert "ModuleNotFoundError" in import_report["filters as released"]
     assert import_report["filters repaired"] == "fine" and import_report["gaussian"]
 
 
+@needs_the_defect
 def test_functional_tensor(spawn_report: dict[str, Any]) -> None:
     assert "functional_tensor" in spawn_report["import as released"]
     assert spawn_report["repaired although imported before"]

@@ -20,7 +20,7 @@ from basicsr.data import build_dataloader, data_util
 from basicsr.data import prefetch_dataloader as prefetch
 from basicsr.utils import scandir
 
-from .tools import original, within
+from .tools import needs_the_defect, original, within
 
 
 class TinyDataset(torch.utils.data.Dataset):
@@ -51,6 +51,7 @@ def test_images_come_in_the_order_of_their_names(
     assert [os.path.basename(pair["gt_path"]) for pair in pairs] == ["a.png", "b.png", "c.png"]
 
 
+@needs_the_defect
 def test_spawned_workers(spawn_report: dict[str, Any]) -> None:
     assert "exited unexpectedly" in spawn_report["workers as released"]
     assert spawn_report["workers repaired"] == [[1, 3, 4, 6]]
