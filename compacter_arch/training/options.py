@@ -155,7 +155,7 @@ def complete_options(
             if dataset.get(key) is not None:
                 dataset[key] = osp.expanduser(dataset[key])
 
-    paths = opt["path"]
+    paths = opt["path"] = opt["path"] or {}  # `path:` may have nothing below it
     for key, value in paths.items():
         if value is not None and ("resume_state" in key or "pretrain_network" in key):
             paths[key] = osp.expanduser(value)
