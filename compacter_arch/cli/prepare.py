@@ -1,7 +1,7 @@
 """Make data sets ready for training.
 
-basicsr prepare demo
-basicsr prepare lr datasets/Set5/HR -o datasets/Set5/LRbicx2 --gt datasets/Set5/GTmod2 --scale 2
+    basicsr prepare demo
+    basicsr prepare lr Set5/HR -o datasets/Set5/LRbicx2 --gt datasets/Set5/GTmod2 --scale 2
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any
 
@@ -25,7 +26,9 @@ class Progress:
         self.print_freq = int(opt["logger"]["print_freq"])
         self.messages = MessageLogger(opt, start_iter, tb_logger)
         self.logger = get_root_logger()
-        self.on_terminal = sys.stderr.isatty() and opt["rank"] == 0
+        # A terminal without a width shows no bar at all.
+        wide = sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+        self.on_terminal = wide and opt["rank"] == 0
         self.bar = tqdm(
             total=int(opt["train"]["total_iter"]),
             initial=start_iter,

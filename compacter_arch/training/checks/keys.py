@@ -171,13 +171,15 @@ def unknown_keys(
     known = set(known)
     # A section may be there twice, once misspelt, after --force_yml.
     given = set(content) if where else set()
-    candidates = {word for word in known if word.isidentifier() and word not in given}
+    candidates = {word for word in known if word.isidentifier()}
     for key in content:
         if key in known:
             continue
-        near = nearest(str(key), candidates, cutoff=0.8)
+        near = nearest(str(key), candidates - given, cutoff=0.8)
+        misspelt = near is not None
+        near = near or nearest(str(key), candidates, cutoff=0.8)
         line = f"{where + ': ' if where else ''}unknown key {key!r}"
-        if near or strict:
+        if misspelt or strict:
             found.problems.append(f"{line} (did you mean {near!r}?)" if near else line)
         else:
             found.warnings.append(f"{line}: nothing reads it")
