@@ -1,5 +1,7 @@
 """Make data sets ready for training.
 
+Images are written whole or not at all, and those that exist are kept.
+
     basicsr prepare demo
     basicsr prepare lr Set5/HR -o datasets/Set5/LRbicx2 --gt datasets/Set5/GTmod2 --scale 2
 """
