@@ -1,4 +1,4 @@
-"""Lets pip build BasicSR 1.4.2 on Python 3.13: ``PYTHONPATH=<this folder> pip install ...``.
+"""Lets pip build BasicSR 1.4.2 on Python 3.13: ``PYTHONPATH=<this folder, absolute> pip ...``.
 
 BasicSR's ``setup.py`` runs its version file with ``exec`` inside a function and then looks
 ``__version__`` up in ``locals()``. Since Python 3.13 (PEP 667) ``exec`` writes into a copy of the
