@@ -237,6 +237,13 @@ def test_key_that_nothing_reads_is_a_warning(project: Project):
     assert result.err == "tiny.yml: warning: unknown key 'remark': nothing reads it\n"
 
 
+def test_key_of_another_model_is_a_warning(project: Project):
+    """BasicSR's own option files hold such keys, and are to run."""
+    result = project.run("check", "-opt", project.write({"train.net_d_iters": 1}))
+    assert result.status == 0
+    assert result.err == "tiny.yml: warning: train: SRModel does not read 'net_d_iters'\n"
+
+
 def test_good_options_give_no_warning(project: Project):
     assert project.run("check", "-opt", project.write()).err == ""
 
