@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "compacter_arch/__init__.py").read_text())[1]
 
 TEST = ["pytest>=7", "hypothesis>=6"]
-DEV = [*TEST, "ruff==0.17.6", "mypy>=1.8", "types-PyYAML", "pre-commit>=3"]
+DEV = [*TEST, "ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "pre-commit>=3"]
 
 setup(
     name="compacter-arch",
