@@ -314,7 +314,7 @@ WRONG_DATA: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "folder missing": (remove_folder, ["datasets.train.dataroot_lq", LR, "does not exist"]),
     "folder empty": (empty_folders, ["datasets.train", GT, "no images"]),
     "file in the place of a folder": (file_in_place_of_folder, ["dataroot_lq", "not a folder"]),
-    "pair counts differ": (one_lr_less, ["datasets.train", "4", "3"]),
+    "pair counts differ": (one_lr_less, ["datasets.train: 4 images", "3 in", "is missing"]),
     "names differ": (other_names, ["datasets.train", ".png"]),
     "LR does not fit": (
         lr_of_another_size,

@@ -37,6 +37,10 @@ def check_data(opt: Options, is_train: bool, found: Findings) -> dict[str, Any]:
         if len(found.problems) > problems:
             continue
         with found.blame(where), quiet_logger():
+            if dataset_opt["type"] == "PairedImageDataset":
+                check_pairs(where, dataset_opt, found)
+            if len(found.problems) > problems:
+                continue
             dataset = build_dataset(deepcopy(dataset_opt))
             if len(dataset) == 0:
                 root = dataset_opt.get("dataroot_gt") or dataset_opt.get("dataroot_lq")
@@ -64,6 +68,24 @@ def check_paths(where: str, dataset_opt: Mapping[str, Any], found: Findings) -> 
                 found.problems.append(f"{where}.{key}: {path} does not exist{here}")
             elif not Path(str(path)).is_dir() and key != "meta_info_file":
                 found.problems.append(f"{where}.{key}: {path} is not a folder")
+
+
+def check_pairs(where: str, dataset_opt: Mapping[str, Any], found: Findings) -> None:
+    """Every image of a folder of GT has an image in the folder of LQ, and the other way round."""
+    if dataset_opt["io_backend"].get("type") != "disk" or dataset_opt.get("meta_info_file"):
+        return
+    roots = [Path(dataset_opt[key]) for key in ("dataroot_gt", "dataroot_lq") if key in dataset_opt]
+    if len(roots) < 2:
+        return
+    gt, lq = ({path.name for path in root.glob("[!.]*") if path.is_file()} for root in roots)
+    template = dataset_opt.get("filename_tmpl", "{}")
+    wanted = {f"{template.format(Path(name).stem)}{Path(name).suffix}" for name in gt}
+    alone = [roots[1] / name for name in sorted(wanted - lq)]
+    odd = [roots[1] / name for name in sorted(lq - wanted)]
+    if alone or odd:
+        counts = f"{len(gt):,} images in {roots[0]} and {len(lq):,} in {roots[1]}"
+        example = f"{alone[0]} is missing" if alone else f"{odd[0]} has no GT"
+        found.problems.append(f"{where}: {counts} do not pair up: {example}")
 
 
 def check_images(where: str, dataset: Any, dataset_opt: Mapping[str, Any], found: Findings) -> None:
