@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
+import torch
 
 from ..errors import UserError
 from ..training.checks import Findings, check_options
@@ -60,12 +61,19 @@ def read_checked(args: argparse.Namespace, is_train: bool) -> tuple[Options, Pat
 
 @contextmanager
 def one_line_errors(debug: bool) -> Iterator[None]:
-    """Data or a disk that fails in the middle of a run: one line, or a traceback if ``debug``.
+    """Data, a disk or a GPU that fails in the middle of a run: one line, a traceback if ``debug``.
 
     An error of a loader's worker comes with the worker's traceback; its last line is the error.
     """
     try:
         yield
+    except torch.cuda.OutOfMemoryError as error:
+        if debug:
+            raise
+        remedy = (
+            "make batch_size_per_gpu or gt_size smaller, or set network_g: use_checkpoint: true"
+        )
+        raise UserError(f"the GPU's memory is too small: {remedy}") from error
     except (ValueError, OSError, lmdb.Error) as error:
         if debug:
             raise

@@ -7,9 +7,12 @@ import sys
 import time
 
 import pytest
+import torch
 from basicsr.metrics import calculate_metric
 
 from compacter_arch.cli import COMMANDS
+from compacter_arch.cli.common import one_line_errors
+from compacter_arch.errors import UserError
 from compacter_arch.training.options import package_options
 
 from ..conftest import Project
@@ -20,7 +23,7 @@ def test_help_tells_what_it_does_with_an_example(project: Project, command: str)
     result = project.run(command, "-h")
     assert result.status == 0 and result.err == ""
     summary = COMMANDS[command].__doc__.splitlines()[0]
-    assert summary.removeprefix(f"``{command}``: ").rstrip(".") in result.out
+    assert summary.rstrip(".") in result.out
     assert "basicsr" in result.out
 
 
@@ -205,3 +208,10 @@ def test_forced_options_reach_the_run(project: Project):
     forced = ["--force_yml", "train:total_iter=2", "name=short"]
     assert project.run("train", "-opt", project.write(), *forced).status == 0
     assert "All 2 iterations are done" in project.log("short")
+
+
+def test_a_gpu_too_small_is_one_line_with_a_remedy():
+    with pytest.raises(UserError, match="batch_size_per_gpu"), one_line_errors(debug=False):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    with pytest.raises(torch.cuda.OutOfMemoryError), one_line_errors(debug=True):
+        raise torch.cuda.OutOfMemoryError
