@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.machinery
+import importlib.util
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -73,4 +75,23 @@ def shim_scipy_filters() -> None:
     _bring_back("scipy.ndimage.filters", "scipy.ndimage")
 
 
-SHIMS = (shim_torchvision_ops, shim_functional_tensor, shim_scipy_filters)
+def shim_version() -> None:
+    """`__init__.py:12` imports a file that only an installation writes.
+
+    In a clone of BasicSR, its folder comes before the installed package wherever the current
+    directory is searched for modules (``python -m``, a script of the clone): `import basicsr` ends
+    with "No module named 'basicsr.version'".
+    """
+    spec = importlib.util.find_spec("basicsr")
+    if spec is None or not spec.submodule_search_locations:
+        return
+    folder = Path(spec.submodule_search_locations[0])
+    number = folder.parent / "VERSION"
+    if (folder / "version.py").exists() or not number.exists():
+        return
+    module = ModuleType("basicsr.version", "Made for a clone of BasicSR by compacter_arch.compat.")
+    vars(module).update(__version__=number.read_text().strip(), __gitsha__="unknown")
+    sys.modules[module.__name__] = module
+
+
+SHIMS = (shim_torchvision_ops, shim_functional_tensor, shim_scipy_filters, shim_version)

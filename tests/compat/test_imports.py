@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,3 +74,23 @@ def test_scipy_without_filters(import_report: dict[str, Any]) -> None:
 def test_functional_tensor(spawn_report: dict[str, Any]) -> None:
     assert "functional_tensor" in spawn_report["import as released"]
     assert spawn_report["repaired although imported before"]
+
+
+def test_clone_that_was_never_installed(tmp_path: Path) -> None:
+    installed = Path(find_spec("basicsr").origin).parent
+    shutil.copytree(installed, tmp_path / "basicsr", ignore=shutil.ignore_patterns("version.py"))
+    (tmp_path / "VERSION").write_text("1.4.2\n")
+    report = run_python(
+        """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import compacter_arch.compat.imports as imports
+import basicsr
+from basicsr.train import load_resume_state
+repaired = hasattr(load_resume_state, "__wrapped__")
+print(json.dumps({"file": basicsr.__file__, "version": basicsr.__version__, "repaired": repaired}))
+""",
+        tmp_path,
+    )
+    assert report["file"] == str(tmp_path / "basicsr" / "__init__.py")
+    assert report["version"] == "1.4.2" and report["repaired"]
