@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from basicsr.data.transforms import mod_crop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from compacter_arch.cli import prepare as cli
 from compacter_arch.errors import UserError
 from compacter_arch.prepare import demo as demo_module
 from compacter_arch.prepare import imresize, make_demo, make_lr
-from compacter_arch.prepare.lr import mod_crop, write_png
+from compacter_arch.prepare.lr import write_png
 
 SET5 = Path(__file__).parents[2] / "shared" / "data" / "test" / "Set5"
 SCALES = (1 / 2, 1 / 3, 1 / 4, 2.0, 3.0)

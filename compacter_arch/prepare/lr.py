@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from basicsr.data.transforms import mod_crop
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
@@ -16,11 +17,6 @@ from compacter_arch.errors import UserError
 from .resize import imresize
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-
-
-def mod_crop(img: np.ndarray, scale: int) -> np.ndarray:
-    """Cut (H, W, ...) at the bottom and the right to multiples of ``scale``; a view."""
-    return img[: img.shape[0] // scale * scale, : img.shape[1] // scale * scale]
 
 
 def write_png(path: Path, img: np.ndarray) -> None:

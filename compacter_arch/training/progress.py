@@ -22,7 +22,6 @@ class Progress:
     """
 
     def __init__(self, opt: Options, start_iter: int, tb_logger: Any) -> None:
-        self.opt = opt
         self.print_freq = int(opt["logger"]["print_freq"])
         self.messages = MessageLogger(opt, start_iter, tb_logger)
         self.logger = get_root_logger()
