@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from . import archs, losses
+from typing import Any
+
+from . import archs, data, losses, metrics, models
 
 
 def register() -> None:
     """Put our parts into BasicSR's registries, once."""
-    from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
+    from basicsr.utils import registry
 
-    parts = [
-        (ARCH_REGISTRY, archs.CompacterArch),
-        (ARCH_REGISTRY, archs.CASA),
-        (ARCH_REGISTRY, archs.DSGM),
-        (ARCH_REGISTRY, archs.Bicubic),
-        (LOSS_REGISTRY, losses.L1FrequencyLoss),
-    ]
-    for registry, part in parts:
-        if part.__name__ not in registry:
-            registry.register(part)
+    parts: dict[Any, list[Any]] = {
+        registry.ARCH_REGISTRY: [archs.CompacterArch, archs.CASA, archs.DSGM, archs.Bicubic],
+        registry.DATASET_REGISTRY: [
+            data.GaussianNoiseDataset,
+            data.JPEGCompressionDataset,
+            data.SubsetsDataset,
+        ],
+        registry.LOSS_REGISTRY: [losses.FrequencyLoss, losses.L1FrequencyLoss, losses.PSNRLoss],
+        registry.METRIC_REGISTRY: [metrics.calculate_psnrb],
+        registry.MODEL_REGISTRY: [models.RestorationModel],
+    }
+    for target, members in parts.items():
+        for part in members:
+            if part.__name__ not in target:
+                target.register(part)

@@ -1,5 +1,6 @@
 """Losses, registered in BasicSR's ``LOSS_REGISTRY``."""
 
-from .frequency_loss import L1FrequencyLoss
+from .frequency_loss import FrequencyLoss, L1FrequencyLoss
+from .psnr_loss import PSNRLoss
 
-__all__ = ["L1FrequencyLoss"]
+__all__ = ["FrequencyLoss", "L1FrequencyLoss", "PSNRLoss"]

@@ -1,7 +1,8 @@
-"""A small super-resolution dataset from the photographs inside scikit-image: no download."""
+"""Small datasets for every task from the photographs inside scikit-image: no download."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,9 @@ from PIL import Image
 
 from compacter_arch.errors import UserError
 
-from .lr import make_lr, write_png
+from .degradations import add_rain, darken
+from .files import write_png
+from .lr import make_lr
 
 # The wheels of scikit-image 0.19, 0.22, 0.24 and 0.26 all hold these. Its other images (moon,
 # retina, hubble_deep_field, ...) show little detail or are no photographs.
@@ -35,34 +38,37 @@ VAL = (
 )
 TRAIN_SIZE, TRAIN_STEP = 192, 96  # pixels; overlapping, so that crops of 96 reach everything
 VAL_SIZE = 252  # pixels; both sizes fit x2, x3 and x4
+SCALES = (2, 3, 4)
 
 
-def make_demo(root: Path, scale: int = 2) -> Path:
-    """Write ``datasets/demo/{train,val}/{GT,LRx<scale>}`` below ``root``.
+def make_demo(root: Path) -> Path:
+    """Write ``datasets/demo/{train,val}/{GT,LRx2,LRx3,LRx4,Rain,LowLight}`` below ``root``.
 
     The two halves share no photograph. LR images are MATLAB's bicubic, see
-    :func:`~compacter_arch.prepare.lr.make_lr`. What is there already is kept; a run that was
-    interrupted is completed by the next. All scales share the GT images.
+    :func:`~compacter_arch.prepare.lr.make_lr`; rain and darkness follow from the name of the image.
+    Noise and JPEG artefacts need no files. What is there already is kept; a run that was
+    interrupted is completed by the next.
 
     Args:
         root: The folder that holds ``datasets``; created.
-        scale: 2, 3 or 4.
 
     Returns:
         ``root/datasets/demo``.
 
     Raises:
-        UserError: The scale is another, or the installed scikit-image brings no photographs.
+        UserError: The installed scikit-image brings no photographs.
     """
-    if scale not in (2, 3, 4):
-        raise UserError(f"demo images are made for the scales 2, 3 and 4, not {scale}")
     demo = root / "datasets" / "demo"
     for half, cuts in (("train", _train_cuts()), ("val", _val_cuts())):
         for name, img in cuts:
-            path = demo / half / "GT" / f"{name}.png"
-            if not path.exists():
-                write_png(path, img)
-        make_lr(demo / half / "GT", demo / half / f"LRx{scale}", scale)
+            images = {"GT": lambda img, random: img, "Rain": add_rain, "LowLight": darken}
+            for folder, make in images.items():
+                path = demo / half / folder / f"{name}.png"
+                if not path.exists():
+                    seed = zlib.crc32(f"{folder}/{name}".encode())
+                    write_png(path, make(img, np.random.RandomState(seed)))
+        for scale in SCALES:
+            make_lr(demo / half / "GT", demo / half / f"LRx{scale}", scale)
     return demo
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from basicsr.losses import build_loss
 
-from compacter_arch.losses import L1FrequencyLoss
+from compacter_arch.losses import FrequencyLoss, L1FrequencyLoss
 
 
 @pytest.mark.parametrize("weights", [(1.0, 0.1), (2.0, 0.5), (1.0, 0.0)])
@@ -20,6 +20,8 @@ def test_equals_its_formula(weights):
     frequency = (np.abs(difference.real).mean() + np.abs(difference.imag).mean()) / 2
     loss = L1FrequencyLoss(loss_weight, frequency_weight)(torch.tensor(x), torch.tensor(y))
     assert loss.item() == pytest.approx(loss_weight * (l1 + frequency_weight * frequency), rel=1e-5)
+    alone = FrequencyLoss(loss_weight)(torch.tensor(x), torch.tensor(y))
+    assert alone.item() == pytest.approx(loss_weight * frequency, rel=1e-5)
 
 
 def test_is_zero_for_equal_images_and_has_a_gradient():

@@ -1,18 +1,12 @@
-"""The same options train from every kind of data, with every part, and under BasicSR itself."""
+"""The same options train from every kind of data and with every part."""
 
 from __future__ import annotations
 
-import math
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-from compacter_arch.training.options import package_options, read_options
 
 from ..conftest import Project
 from .conftest import Spy
@@ -207,57 +201,3 @@ def test_other_networks_with_their_own_keys(project: Project, arch: str):
         "tiny.yml: warning: datasets.train: unknown key 'use_shuffle': nothing reads it"
     ]
     assert all(value.isfinite().all() for value in project.weights().values())
-
-
-@pytest.mark.parametrize("file", sorted(path.name for path in package_options().glob("*.yml")))
-def test_shipped_option_files_run_in_basicsr(project: Project, file: str):
-    """As written, but for the size of the run: BasicSR's own pipelines, one iteration."""
-    shutil.rmtree(project.root / "data")
-    opt = read_options(package_options() / file)
-    make_data(project, opt)
-    train = file.startswith("train")
-    forced = ["num_gpu=0", "network_g:num_blocks=1"]
-    if train:
-        forced += ["train:total_iter=1", "datasets:train:num_worker_per_gpu=0"]
-        forced += ["datasets:train:batch_size_per_gpu=1", "logger:print_freq=1"]
-    else:
-        forced += ["path:pretrain_network_g=None"]
-    (project.root / file).write_bytes((package_options() / file).read_bytes())
-    result = run_basicsr(project, train, "-opt", file, "--force_yml", *forced)
-    assert result.returncode == 0, result.stderr[-3000:]
-    scores = [line for line in result.stderr.splitlines() if "# psnr: " in line]
-    assert len(scores) == sum(name.startswith(("val", "test")) for name in opt["datasets"])
-    assert all(math.isfinite(float(line.split("# psnr: ")[1].split()[0])) for line in scores)
-    saved = project.root / "experiments" / opt["name"] / "models" / "net_g_latest.pth"
-    assert saved.is_file() == train
-
-
-def make_data(project: Project, opt: dict[str, Any]) -> None:
-    """Images where an option file looks for them, just large enough."""
-    for dataset in opt["datasets"].values():
-        size = dataset.get("gt_size", 12 * opt["scale"])
-        gt, lr = Path(dataset["dataroot_gt"]), Path(dataset["dataroot_lq"])
-        lmdb = dataset["io_backend"]["type"] == "lmdb"
-        names = {"gt": gt.name, "lr": lr.name}
-        folder = f"images/{gt.parent}" if lmdb else str(gt.parent)
-        project.make_pairs(folder, 1, size, opt["scale"], **names)
-        if lmdb:
-            project.make_lmdb(f"{folder}/{gt.name}", str(gt))
-            project.make_lmdb(f"{folder}/{lr.name}", str(lr))
-
-
-def run_basicsr(project: Project, train: bool, *argv: str) -> subprocess.CompletedProcess[str]:
-    """Run BasicSR's own pipeline after ``import compacter_arch``, in a process of its own."""
-    module = "train" if train else "test"
-    script = (
-        "import sys, compacter_arch, torch; torch.set_num_threads(1); "
-        f"from basicsr.{module} import {module}_pipeline; {module}_pipeline(sys.argv.pop(1))"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", script, str(project.root), *argv],
-        cwd=project.root,
-        env=project.environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )

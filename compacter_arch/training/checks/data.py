@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from ...data.subsets_dataset import SubsetsDataset, subset_options
 from ..options import Options
 from .findings import Findings
 from .quiet import quiet_logger
@@ -33,20 +34,24 @@ def check_data(opt: Options, is_train: bool, found: Findings) -> dict[str, Any]:
     built = {}
     for phase, dataset_opt in opt["datasets"].items():
         where, problems = f"datasets.{phase}", len(found.problems)
-        check_paths(where, dataset_opt, found)
-        if len(found.problems) > problems:
-            continue
         with found.blame(where), quiet_logger():
-            if dataset_opt["type"] == "PairedImageDataset":
-                check_pairs(where, dataset_opt, found)
+            parts = subset_options(dataset_opt)
+            for part in parts:
+                check_paths(where, part, found)
+                if part["type"] == "PairedImageDataset" and len(found.problems) == problems:
+                    check_pairs(where, part, found)
             if len(found.problems) > problems:
                 continue
             dataset = build_dataset(deepcopy(dataset_opt))
-            if len(dataset) == 0:
-                root = dataset_opt.get("dataroot_gt") or dataset_opt.get("dataroot_lq")
-                found.problems.append(f"{where}: no images in {root}")
-                continue
-            check_images(where, dataset, dataset_opt, found)
+            members: list[Any] = (
+                dataset.datasets if isinstance(dataset, SubsetsDataset) else [dataset]
+            )
+            for member, part in zip(members, parts, strict=True):
+                if len(member) == 0:
+                    root = part.get("dataroot_gt") or part.get("dataroot_lq")
+                    found.problems.append(f"{where}: no images in {root}")
+                else:
+                    check_images(where, member, part, found)
             if len(found.problems) == problems:
                 dataset[0]
                 built[phase] = dataset

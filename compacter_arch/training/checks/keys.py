@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ...models import restoration_model
 from ..options import Options
 from .findings import Findings
 from .known_keys import argument_problems, is_known_code, keys_read_by, nearest, suggestion
@@ -106,17 +107,23 @@ def check_keys(opt: Options, is_train: bool, found: Findings) -> None:
         ]
         unknown_keys("train", opt["train"], known | idle, is_known_code(model), found)
     for phase, dataset in opt["datasets"].items():
-        cls = registered(DATASET_REGISTRY, dataset["type"], f"datasets.{phase}.type", found)
-        if cls is not None:
-            own = keys_read_by(cls) - opt.keys() - dataset.keys()
-            if "scale" in own and cls.__module__.startswith("basicsr."):  # read without a default
-                found.problems.append("missing key 'scale'")
-                return
-            known = keys_read_by(cls, basicsr.data, *pipelines)
-            unknown_keys(f"datasets.{phase}", dataset, known, False, found)
+        classes = [
+            registered(DATASET_REGISTRY, dataset[key], f"datasets.{phase}.{key}", found)
+            for key in ("type", "subset_type")
+            if key in dataset
+        ]
+        if None in classes:
+            continue
+        own = keys_read_by(*classes) - opt.keys() - dataset.keys()
+        of_basicsr = any(cls.__module__.startswith("basicsr.") for cls in classes)
+        if "scale" in own and of_basicsr:  # read without a default
+            found.problems.append("missing key 'scale'")
+            return
+        known = keys_read_by(*classes, basicsr.data, *pipelines)
+        unknown_keys(f"datasets.{phase}", dataset, known, False, found)
     check_parts(opt, is_train, found)
     if is_train:
-        check_optimisation(opt["train"], is_known_code(model), found)
+        check_optimisation(opt["train"], model, found)
 
 
 def check_parts(opt: Options, is_train: bool, found: Findings) -> None:
@@ -142,23 +149,27 @@ def check_parts(opt: Options, is_train: bool, found: Findings) -> None:
             found.problems += [f"{where}: {problem}" for problem in problems]
 
 
-def check_optimisation(train: Mapping[str, Any], known_model: bool, found: Findings) -> None:
+def check_optimisation(train: Mapping[str, Any], model: type, found: Findings) -> None:
     """Optimizers and schedulers exist and take the keys that they are given."""
     from basicsr.models import lr_scheduler
 
     multi_step, cosine = lr_scheduler.MultiStepRestartLR, lr_scheduler.CosineAnnealingRestartLR
-    schedulers = {"MultiStepLR": multi_step, "MultiStepRestartLR": multi_step}
+    schedulers: dict[str, Any] = {"MultiStepLR": multi_step, "MultiStepRestartLR": multi_step}
     schedulers["CosineAnnealingRestartLR"] = cosine
-    optimizers = {"Adam": torch.optim.Adam}
+    optimizers: dict[str, Any] = {"Adam": torch.optim.Adam}
+    if issubclass(model, restoration_model.RestorationModel):
+        schedulers = restoration_model.SCHEDULERS | schedulers
+        optimizers = restoration_model.OPTIMIZERS
     parts = [(key, optimizers, "params") for key in train if key.startswith("optim_")]
     for key, types, provided in [*parts, ("scheduler", schedulers, "optimizer")]:
         content, where = train[key], f"train.{key}"
         if not isinstance(content, dict) or "type" not in content:
             found.problems.append(f"{where}: missing key 'type'")
         elif content["type"] in types:
-            problems = argument_problems(types[content["type"]], content, {"type", provided})
+            skip = {"type", provided, "T_max"}  # RestorationModel fills in T_max
+            problems = argument_problems(types[content["type"]], content, skip)
             found.problems += [f"{where}: {problem}" for problem in problems]
-        elif known_model:  # another model may know more types
+        elif is_known_code(model):  # another model may know more types
             near = suggestion(str(content["type"]), types)
             found.problems.append(f"{where}.type: {content['type']!r} is not known{near}")
 

@@ -1,0 +1,6 @@
+"""Data sets, registered in BasicSR's ``DATASET_REGISTRY``."""
+
+from .degradation_dataset import GaussianNoiseDataset, JPEGCompressionDataset
+from .subsets_dataset import SubsetsDataset
+
+__all__ = ["GaussianNoiseDataset", "JPEGCompressionDataset", "SubsetsDataset"]

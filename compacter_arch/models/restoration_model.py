@@ -1,0 +1,151 @@
+"""BasicSR's ``SRModel`` with what today's recipes need beyond it, each by a key of its own."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from basicsr.models.sr_model import SRModel
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer, lr_scheduler
+
+AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+OPTIMIZERS: dict[str, Any] = {
+    name: cls
+    for name, cls in vars(torch.optim).items()
+    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
+}
+SCHEDULERS: dict[str, Any] = {
+    cls.__name__: cls
+    for cls in (
+        lr_scheduler.CosineAnnealingLR,
+        lr_scheduler.CosineAnnealingWarmRestarts,
+        lr_scheduler.ExponentialLR,
+        lr_scheduler.LinearLR,
+        lr_scheduler.OneCycleLR,
+        lr_scheduler.PolynomialLR,
+        lr_scheduler.StepLR,
+    )
+}
+GradScaler: Any = getattr(torch.amp, "GradScaler", torch.cuda.amp.GradScaler)  # before torch 2.3
+
+
+class RestorationModel(SRModel):
+    """``SRModel``, and to the bit nothing else until one of these keys of ``train`` is set:
+
+    - optim_g.type: any optimizer of ``torch.optim``, such as ``AdamW``.
+    - scheduler.type: a scheduler of ``torch.optim.lr_scheduler``, stepped once an iteration.
+      ``CosineAnnealingLR`` (without restarts) spans the run unless it is given a ``T_max``.
+    - grad_clip: the norm of the gradient is cut to this.
+    - amp: ``bf16`` or ``fp16``; the forward pass in mixed precision, losses and weights in float32.
+      ``fp16`` needs a GPU; its loss scale is found anew in the first steps after a resume.
+    - accum_iter: a batch passes through the network in this many parts: the same gradient in
+      less memory. It must divide ``batch_size_per_gpu``.
+    - compile: ``torch.compile`` the network that is trained.
+    - channels_last: keep its weights and images in that memory format.
+
+    Validation and testing use the plain network in float32.
+
+    Raises:
+        ValueError: a key has a value that it cannot have.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.keys = opt["train"] if opt["is_train"] else {}
+        check_values(opt, self.keys)
+        self.amp: str | None = self.keys.get("amp")
+        self.dtype = AMP[self.amp] if self.amp else None
+        self.grad_clip, self.parts = self.keys.get("grad_clip"), self.keys.get("accum_iter", 1)
+        super().__init__(opt)
+        self.scaler = GradScaler(enabled=self.amp == "fp16")
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """BasicSR's, after the memory format and the compiler."""
+        if self.keys.get("channels_last"):
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.keys.get("compile"):
+            net.compile()  # in place: the names of the weights stay
+        return super().model_to_device(net)
+
+    def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> Optimizer:
+        """An optimizer of PyTorch by its name; Adam is BasicSR's."""
+        if optim_type == "Adam" or optim_type not in OPTIMIZERS:
+            return super().get_optimizer(optim_type, params, lr, **kwargs)
+        return OPTIMIZERS[optim_type](params, lr=lr, **kwargs)
+
+    def setup_schedulers(self) -> None:
+        """One of BasicSR's schedulers, or of PyTorch's by its name."""
+        arguments = dict(self.keys["scheduler"])
+        name = arguments.pop("type")
+        if name not in SCHEDULERS:
+            super().setup_schedulers()
+            return
+        if name == "CosineAnnealingLR":
+            arguments.setdefault("T_max", int(self.keys["total_iter"]))
+        self.schedulers += [SCHEDULERS[name](opt, **arguments) for opt in self.optimizers]
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """BasicSR's, in the memory format of the weights."""
+        if self.keys.get("channels_last"):
+            data = data | {"lq": data["lq"].contiguous(memory_format=torch.channels_last)}
+        super().feed_data(data)
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One step of the optimizer."""
+        if self.amp is None and self.grad_clip is None and self.parts == 1:
+            super().optimize_parameters(current_iter)
+            return
+        self.optimizer_g.zero_grad()
+        log: dict[str, Tensor] = {}
+        outputs = []
+        pairs = zip(self.lq.chunk(self.parts), self.gt.chunk(self.parts), strict=True)
+        for number, (lq, gt) in enumerate(pairs, 1):
+            # Several processes exchange their gradients after the last part.
+            alone = number < self.parts and isinstance(self.net_g, DistributedDataParallel)
+            with self.net_g.no_sync() if alone else nullcontext():
+                with torch.autocast(self.device.type, self.dtype, self.amp is not None):
+                    output = self.net_g(lq)
+                losses = self.losses(output.float(), gt)
+                outputs.append(output.detach().float())
+                for name, loss in losses.items():
+                    losses[name] = loss / self.parts
+                    log[name] = log.get(name, 0) + losses[name].detach()
+                self.scaler.scale(sum(losses.values())).backward()
+        self.output = torch.cat(outputs)
+        self.scaler.unscale_(self.optimizer_g)
+        if self.grad_clip is not None:
+            clip_grad_norm_(self.net_g.parameters(), self.grad_clip)
+        self.scaler.step(self.optimizer_g)
+        self.scaler.update()
+        self.log_dict = self.reduce_loss_dict(log)
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+
+    def losses(self, output: Tensor, gt: Tensor) -> dict[str, Tensor]:
+        """The losses of the option file, by the names that ``SRModel`` logs."""
+        losses = {}
+        if self.cri_pix:
+            losses["l_pix"] = self.cri_pix(output, gt)
+        if self.cri_perceptual:
+            losses["l_percep"], losses["l_style"] = self.cri_perceptual(output, gt)
+        return {name: loss for name, loss in losses.items() if loss is not None}
+
+
+def check_values(opt: dict[str, Any], keys: dict[str, Any]) -> None:
+    """Refuse values of the keys of :class:`RestorationModel` that mean nothing."""
+    amp, clip, parts = keys.get("amp"), keys.get("grad_clip"), keys.get("accum_iter", 1)
+    if amp not in (None, *AMP):
+        raise ValueError(f"amp: {amp!r} must be bf16 or fp16")
+    if amp == "fp16" and opt["num_gpu"] == 0:
+        raise ValueError("amp: fp16 needs a GPU; use bf16 on a CPU")
+    if clip is not None and not (isinstance(clip, (int, float)) and clip > 0):
+        raise ValueError(f"grad_clip: {clip!r} must be a number above 0")
+    batch = opt["datasets"]["train"]["batch_size_per_gpu"] if keys else 1
+    if not isinstance(parts, int) or parts < 1 or batch % parts:
+        raise ValueError(f"accum_iter: {parts!r} must divide batch_size_per_gpu: {batch}")
+    for key in ("compile", "channels_last"):
+        if not isinstance(keys.get(key, False), bool):
+            raise ValueError(f"{key}: {keys[key]!r} must be true or false")
