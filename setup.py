@@ -10,7 +10,8 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "compacter_arch/__init__.py").read_text())[1]
 
-TEST = ["pytest>=7", "hypothesis>=6"]
+TABLE = ["matplotlib>=3.7", "tabulate>=0.9"]
+TEST = ["pytest>=7", "hypothesis>=6", *TABLE]
 DEV = [*TEST, "ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "pre-commit>=3"]
 
 setup(
@@ -28,7 +29,10 @@ setup(
         "compacter_arch.options",
     ],
     package_dir={"compacter_arch.options": "options"},
-    package_data={"compacter_arch.options": ["*.yml"], "compacter_arch": ["py.typed"]},
+    package_data={
+        "compacter_arch.options": ["*.yml"],
+        "compacter_arch": ["py.typed", "tables/*.csv"],
+    },
     install_requires=[
         "basicsr>=1.4.2",
         "torch>=2.1",
@@ -40,7 +44,7 @@ setup(
         "Pillow>=10.1",
         "tqdm>=4.60",
     ],
-    extras_require={"test": TEST, "dev": DEV},
+    extras_require={"table": TABLE, "test": TEST, "dev": DEV},
     entry_points={"console_scripts": ["basicsr = compacter_arch.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -19,7 +19,7 @@ def register() -> None:
             data.SubsetsDataset,
         ],
         registry.LOSS_REGISTRY: [losses.FrequencyLoss, losses.L1FrequencyLoss, losses.PSNRLoss],
-        registry.METRIC_REGISTRY: [metrics.calculate_psnrb],
+        registry.METRIC_REGISTRY: [metrics.calculate_psnrb, metrics.calculate_ssim3d],
         registry.MODEL_REGISTRY: [models.RestorationModel],
     }
     for target, members in parts.items():

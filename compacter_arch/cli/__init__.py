@@ -8,9 +8,16 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import UserError
-from . import check, prepare, test, train
+from . import check, prepare, profile, table, test, train
 
-COMMANDS = {"train": train, "test": test, "check": check, "prepare": prepare}
+COMMANDS = {
+    "train": train,
+    "test": test,
+    "check": check,
+    "prepare": prepare,
+    "table": table,
+    "profile": profile,
+}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,0 +1,206 @@
+"""How each task is measured: read from the option files that test it, so that both say the same."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..training.options import package_options, read_options
+
+LEVEL_KEYS = ("sigma", "quality")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of ``basicsr table``.
+
+    Attributes:
+        title: heading of its tables; ``{}`` stands for the scale or level.
+        option_files: name of the file that tests it, by scale.
+        baseline: what the input alone is called: bicubic interpolation or the degraded image.
+        traps: why numbers differ between papers, a sentence or two each.
+    """
+
+    title: str
+    option_files: Mapping[int, str]
+    baseline: str
+    traps: Sequence[str]
+
+
+DENOISING = (
+    "The noise of each image is N(0, sigma) from numpy.random.RandomState(0), as SwinIR's, neither "
+    "clipped nor rounded; RAMiT's is torch's: up to 0.07 dB apart on small images. No border.",
+    "The result is clipped and rounded to 8 bits before it is measured.",
+)
+Y = "Y is BT.601 in [16, 235], in floating point"
+NO_MATCHING = (
+    "RGB, no border. The result is not scaled to the mean of GT, as some papers do: theirs is "
+    "another, higher number.",
+)
+TASKS = {
+    "sr": Task(
+        "Super-resolution x{}",
+        {scale: f"test_Compacter_SRx{scale}.yml" for scale in (2, 3, 4)},
+        "bicubic",
+        (
+            "GT is cropped to a multiple of the scale. LR is MATLAB's imresize of it on 8 bits, "
+            "rounded after each pass: one pass in floating point gives 0.013 to 0.019 dB more at "
+            "x2, OpenCV's bicubic 7 to 9 dB less.",
+            "The result is rounded to 8 bits; without, 0.015 dB more.",
+            f"{Y}; a rounded Y lowers bicubic by 0.01 dB.",
+            "As many pixels as the scale are cut from each side. Mean over the images.",
+        ),
+    ),
+    "color_dn": Task(
+        "Colour denoising, sigma {}",
+        {1: "test_Compacter_ColorDN.yml"},
+        "noisy",
+        (
+            *DENOISING,
+            "PSNR is over the three channels of RGB at once, SSIM the mean of the three.",
+            "SSIM-3D takes the channels as the third axis of a volume, as the BasicSR of NAFNet "
+            "and Restormer does. The SSIM in Compacter's paper fits it, not the mean: on CBSD68, "
+            "at equal PSNR, its 1 - SSIM is 0.49 to 0.54 of RAMiT's; measured here, that of "
+            "SSIM-3D is 0.51 to 0.58 of the mean's.",
+            "Kodak24 as 500 x 500 crops (FFDNet's) is about 0.1 dB apart from the 768 x 512 "
+            "originals.",
+        ),
+    ),
+    "gray_dn": Task(
+        "Grayscale denoising, sigma {}",
+        {1: "test_Compacter_GrayDN.yml"},
+        "noisy",
+        (*DENOISING, "Colour images become 0.299 R + 0.587 G + 0.114 B first."),
+    ),
+    "jpeg": Task(
+        "JPEG artefacts, quality {}",
+        {1: "test_Compacter_JPEG.yml"},
+        "JPEG",
+        (
+            "Gray images are compressed as they are, colour images as Y of BT.601 in [16, 235], "
+            "by libjpeg-turbo. No border.",
+            "PSNR-B counts n // 8 - 1 borders of blocks on a side of n pixels, as published "
+            "tables do.",
+        ),
+    ),
+    "derain": Task(
+        "Deraining",
+        {1: "test_Compacter_Derain.yml"},
+        "rainy",
+        (
+            f"{Y}; no border. Tables on RGB are others.",
+            "Rain100L and Rain100H come in two versions; these are Rain13K's, of 100 images.",
+        ),
+    ),
+    "low_light": Task(
+        "Low light, LOL",
+        {1: "test_Compacter_LowLight.yml"},
+        "dark",
+        NO_MATCHING,
+    ),
+    "low_light_v2": Task(
+        "Low light, LOL v2",
+        {1: "test_Compacter_LowLightV2.yml"},
+        "dark",
+        NO_MATCHING,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One table's worth of measuring.
+
+    Attributes:
+        task: key of :data:`TASKS`; another for a protocol of one's own.
+        level: scale, sigma or quality; None where there is none.
+        scale: of the network.
+        datasets: options of the data set of each test set, by the set's name.
+        metrics: options of each metric by its name, as in ``val.metrics``.
+    """
+
+    task: str
+    level: int | None
+    scale: int
+    datasets: Mapping[str, dict[str, Any]]
+    metrics: Mapping[str, dict[str, Any]]
+
+    @property
+    def experiment(self) -> str:
+        """The name of the run whose weights it tests: ``Compacter_<task>``."""
+        return Path(TASKS[self.task].option_files[self.scale]).stem.removeprefix("test_")
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+        return next(iter(self.datasets.values())).get("in_chans", 3)
+
+    @property
+    def title(self) -> str:
+        """The heading of the table."""
+        return TASKS[self.task].title.format(self.level) if self.task in TASKS else ""
+
+    def explain(self) -> str:
+        """The protocol in words, with its traps."""
+        metrics = ", ".join(self.metrics)
+        lines = [f"{self.title}: {metrics}.", *TASKS[self.task].traps]
+        return "\n".join(textwrap.fill(line, 100, subsequent_indent="  ") for line in lines)
+
+
+def protocols(
+    task: str,
+    scales: Iterable[int] = (),
+    levels: Iterable[int] = (),
+    sets: Sequence[str] = (),
+) -> list[Protocol]:
+    """The tables of a task.
+
+    Args:
+        task: key of :data:`TASKS`.
+        scales: of super-resolution; all by default.
+        levels: sigmas of denoising, qualities of JPEG; all by default.
+        sets: names of test sets; those of the option file by default. A name that it lacks is a
+            folder below ``datasets/`` with the same layout.
+
+    Raises:
+        UserError: there is no such task, scale or level.
+    """
+    if task not in TASKS:
+        raise UserError(f"no task {task!r}; there are {', '.join(TASKS)}")
+    files = TASKS[task].option_files
+    found = []
+    for scale in list(scales) or list(files):
+        if scale not in files:
+            raise UserError(f"{task}: no scale {scale}; there are {', '.join(map(str, files))}")
+        opt = read_options(package_options() / files[scale])
+        by_level: dict[int | None, dict[str, dict[str, Any]]] = {}
+        for _, dataset in sorted(opt["datasets"].items()):
+            level = next((dataset[key] for key in LEVEL_KEYS if key in dataset), None)
+            level = scale if scale > 1 else level
+            by_level.setdefault(level, {})[dataset["name"].split("_sigma")[0].split("_q")[0]] = (
+                dataset
+            )
+        wanted: list[int | None] = list(levels) or list(by_level)
+        if not set(wanted) <= set(by_level):
+            known = ", ".join(map(str, by_level))
+            raise UserError(f"{task}: level {wanted} is not among {known}")
+        for level in wanted:
+            datasets = by_level[level]
+            if sets:
+                datasets = {name: datasets.get(name) or like(datasets, name) for name in sets}
+            found.append(Protocol(task, level, scale, datasets, opt["val"]["metrics"]))
+    return found
+
+
+def like(datasets: Mapping[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    """A data set in the layout of the others, below ``datasets/<name>``."""
+    model = next(iter(datasets.values()))
+    changed = dict(model) | {"name": name}
+    for key in ("dataroot_gt", "dataroot_lq"):
+        if key in model:
+            changed[key] = f"datasets/{name}/{Path(model[key]).name}"
+    return changed
