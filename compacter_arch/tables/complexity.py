@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import multiprocessing
 import pickle
 import platform
@@ -86,18 +87,18 @@ def published_input_size(scale: int) -> tuple[int, int]:
 def count_multi_adds(network: nn.Module, size: tuple[int, int], in_chans: int = 3) -> MultiAdds:
     """Count the multiplications with addition of one image's way through the network.
 
-    One convention for every network: all convolutions and all matrix products, at the size that
-    the network really computes (padding to whole windows is counted). Matrix products are linear
+    fvcore's convention, with which most papers count, for every network: all convolutions and all
+    matrix products at the size that the network really computes (padding to whole windows is
+    counted), and 5 for each value of a LayerNorm (4 without weights). Matrix products are linear
     layers and 1x1 projections, the products of window and channel attention (Q K^T and A V, also
-    inside PyTorch's fused attention), ``einsum``. Not counted: biases, norms, activations, softmax,
+    inside PyTorch's fused attention), ``einsum``. Not counted: biases, activations, softmax,
     everything element-wise, pixel shuffle, interpolation (bicubic is 0), Fourier transforms, and
     kernels that PyTorch's flop counter does not know (deformable convolution).
 
-    Calibration (``tests/tables/test_complexity.py``): EDSR-baseline x2 gives its published 316.3 G.
-    SwinIR-light x2 gives 240.9 G. Its published 244.2 G is this number and 5 operations for each
-    value that a LayerNorm passes, which fvcore counts: ours are 1 to 2% below such numbers for
-    transformers. The 195.6 G of its paper are ``SwinIR.flops()`` for an output of 1024 x 720, not
-    1280 x 720, with the last two convolutions counted too low and the norms as 1 operation.
+    Calibration (``tests/tables/test_complexity.py``): EDSR-baseline x2 gives its published 316.3 G,
+    SwinIR-light x2 the 244.2 G of later papers. The 195.6 G of its own paper are ``SwinIR.flops()``
+    for an output of 1024 x 720, not 1280 x 720, with the last two convolutions counted too low and
+    the norms as 1.
 
     On the meta device, where tensors have shapes and no values, counting costs no computation; a
     network that needs values is run on the device where it is.
@@ -145,20 +146,26 @@ def _count(
 
 
 def _missing_formulas() -> dict[Any, Any]:
-    """The fused attentions that ``FlopCounterMode`` of some PyTorch from 2.1 on lacks."""
+    """LayerNorm, and the fused attentions that ``FlopCounterMode`` of some PyTorch lacks."""
     names = (
         "_scaled_dot_product_flash_attention_for_cpu",
         "_scaled_dot_product_fused_attention_overrideable",
         "_scaled_dot_product_cudnn_attention",
     )
     found = [getattr(torch.ops.aten, name, None) for name in names]
-    return {operation: _attention_flops for operation in found if operation is not None}
+    formulas: dict[Any, Any] = {op: _attention_flops for op in found if op is not None}
+    return formulas | {torch.ops.aten.native_layer_norm: _norm_flops}
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
     """Of Q K^T and A V; shapes (B, heads, tokens, channels)."""
     b, heads, tokens, channels = query
     return 2 * b * heads * tokens * key[2] * (channels + value[3])
+
+
+def _norm_flops(values: Any, normalized: Any, weight: Any = None, *_: Any, **__: Any) -> int:
+    """As fvcore's ``norm_flop_counter``, doubled since all counts here are halved."""
+    return 2 * (4 if weight is None else 5) * math.prod(values)
 
 
 def measure_latency(
