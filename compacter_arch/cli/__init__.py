@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ..allocator import keep_freed_memory
 from ..errors import UserError
-from . import check, prepare, profile, table, test, train
+from . import check, figure, prepare, profile, table, test, train
 
 COMMANDS = {
     "train": train,
@@ -17,6 +18,7 @@ COMMANDS = {
     "prepare": prepare,
     "table": table,
     "profile": profile,
+    "figure": figure,
 }
 
 
@@ -44,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0 only when its work was done."""
     args = build_parser().parse_args(argv)
+    keep_freed_memory()
     try:
         return COMMANDS[args.command].run(args)
     except UserError as error:

@@ -6,7 +6,7 @@ Results are kept in results/.table_cache, by weights, images, protocol and versi
 The task "ablation" trains the variants that an option file lists, and measures them.
 
     basicsr table sr --scale 2 3 4
-    basicsr table sr --scale 2 mine=experiments/mine/models/net_g_latest.pth -o sr.md sr.tex
+    basicsr table sr mine=experiments/mine/models/net_g_latest.pth --scale 2 -o sr.md sr.tex
     basicsr table jpeg --level 10 --sets Classic5
     basicsr table ablation options/ablation_Compacter_SRx2_demo.yml -o ablation.md
 """

@@ -85,7 +85,6 @@ def from_options(label: str, file: str) -> Model:
         if reason := misfit(network, state):
             raise UserError(f"{file}: path.pretrain_network_g: {weights} does not fit: {reason}")
         network.load_state_dict(state)
-    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
-    return Model(
-        label or str(opt["name"]), network.eval(), file, opt.get("scale", 1), first.in_channels
-    )
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    channels = convolutions[0].in_channels if convolutions else 3
+    return Model(label or str(opt["name"]), network.eval(), file, opt.get("scale", 1), channels)
