@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ..allocator import keep_freed_memory
 from ..errors import UserError
 from . import check, figure, prepare, profile, table, test, train
+from .subcommands import add_commands
 
 COMMANDS = {
     "train": train,
@@ -29,17 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Train, test and prepare BasicSR experiments, Compacter's among them.",
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for name, module in COMMANDS.items():
-        summary, _, details = (module.__doc__ or "").partition("\n")
-        command = commands.add_parser(
-            name,
-            help=summary.rstrip("."),
-            description=f"{summary}\n{details}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        module.configure(command)
+    add_commands(parser, "command", COMMANDS)
     return parser
 
 

@@ -80,4 +80,4 @@ def test_shipped_file_has_every_design():
         assert CompacterArch(**options)(torch.rand(1, 3, 8, 8)).shape == (1, 3, 16, 16)
     for section in ("network_g", "datasets", "path"):
         assert opt[section] == demo[section]
-    assert opt["train"] == demo["train"] | {"total_iter": 300}
+    assert opt["train"] == demo["train"] | {"total_iter": 200}

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from ...errors import UserError
+from ..subcommands import add_commands
 from . import attribution, compare, curves, scatter
 
 COMMANDS = {
@@ -24,17 +25,7 @@ COMMANDS = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands to the parser of ``figure``."""
-    commands = parser.add_subparsers(dest="what", required=True, metavar="what")
-    for name, module in COMMANDS.items():
-        summary, _, details = (module.__doc__ or "").partition("\n")
-        command = commands.add_parser(
-            name,
-            help=summary.rstrip("."),
-            description=f"{summary}\n{details}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        module.configure(command)
+    for command in add_commands(parser, "what", COMMANDS):
         command.add_argument(
             "-o", "--output", type=Path, required=True, metavar="FILE", help="PNG, PDF or SVG"
         )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 from ...errors import UserError
+from ..subcommands import add_commands
 from . import benchmarks, demo, lmdb, lr, meta_info, pairs, subimages, verify
 
 COMMANDS = {
@@ -29,17 +30,7 @@ COMMANDS = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands to the parser of ``prepare``."""
-    commands = parser.add_subparsers(dest="what", required=True, metavar="what")
-    for name, module in COMMANDS.items():
-        summary, _, details = (module.__doc__ or "").partition("\n")
-        command = commands.add_parser(
-            name,
-            help=summary.rstrip("."),
-            description=f"{summary}\n{details}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        module.configure(command)
+    add_commands(parser, "what", COMMANDS)
 
 
 def run(args: argparse.Namespace) -> int:
