@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
@@ -118,6 +119,7 @@ def test_compiled_training(project: Project, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_compiled_training_for_real(project: Project):
     sgd = {"train__optim_g": {"type": "SGD", "lr": 0.1}}
     usual = train(project, "usual", **sgd)
