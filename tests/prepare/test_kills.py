@@ -16,7 +16,7 @@ from compacter_arch.prepare import (
     make_subimages,
 )
 
-from .tools import kill_and_repeat, noise_png, stamps, start, tree, wait_for_work
+from .tools import SLOW, kill_and_repeat, noise_png, stamps, start, tree, wait_for_work
 
 KILLS = 3
 
@@ -32,7 +32,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_lr(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     argv = ["prepare", "lr", str(images), "-o", f"{out}/LR", "--gt", f"{out}/GT", "--scale", "2"]
-    assert kill_and_repeat(out, argv, KILLS, seed=1)
+    assert kill_and_repeat(out, argv, KILLS, seed=1, setup=SLOW)
     make_lr(images, tmp_path / "whole" / "LR", 2, gt=tmp_path / "whole" / "GT")
     assert tree(out) == tree(tmp_path / "whole")
 
@@ -42,7 +42,7 @@ def test_subimages(images: Path, tmp_path: Path) -> None:
     sizes = {"crop_size": 96, "step": 64}
     flags = [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
     argv = ["prepare", "subimages", str(images), "-o", str(out), *flags]
-    assert kill_and_repeat(out, argv, KILLS, seed=2)
+    assert kill_and_repeat(out, argv, KILLS, seed=2, setup=SLOW)
     make_subimages(images, tmp_path / "whole", **sizes)
     assert tree(out) == tree(tmp_path / "whole")
 
@@ -50,7 +50,7 @@ def test_subimages(images: Path, tmp_path: Path) -> None:
 def test_benchmarks(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     argv = ["prepare", "benchmarks", str(images), "--name", "Set", "-o", str(out)]
-    assert kill_and_repeat(out, argv, KILLS, seed=3)
+    assert kill_and_repeat(out, argv, KILLS, seed=3, setup=SLOW)
     make_benchmark(images, "Set", tmp_path / "whole")
     assert tree(out) == tree(tmp_path / "whole")
 
@@ -72,7 +72,7 @@ def test_lmdb(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_ctrl_c_stops_at_once(images: Path, tmp_path: Path) -> None:
     """What waits is not begun, what runs is completed, and one line says what happened."""
     argv = ["prepare", "subimages", str(images), "-o", str(tmp_path / "out"), "--crop_size", "64"]
-    process = start(*argv, "--step", "16")
+    process = start(*argv, "--step", "16", setup=SLOW)
     wait_for_work(process, tmp_path)
     process.send_signal(signal.SIGINT)
     begin = time.monotonic()

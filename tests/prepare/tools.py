@@ -42,7 +42,9 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def start(*argv: str, setup: str = "") -> subprocess.Popen[str]:
     """``basicsr ARGV`` in a process of its own, after the Python statement ``setup``."""
-    code = f"import sys; {setup or None}; from compacter_arch.cli import main; sys.exit(main())"
+    # A parent that runs in the background of a shell leaves its children deaf to Ctrl-C.
+    hear = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{hear}; {setup or None}; from compacter_arch.cli import main; sys.exit(main())"
     return run_python(code, *argv)
 
 
@@ -82,6 +84,13 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
                 yield os.path.join(where, name), (stat.st_size, stat.st_mtime_ns)
 
     return dict(all_files(str(folder)))
+
+
+# Writing a file takes this much longer, so that no machine is too fast to be killed at its work.
+SLOW = (
+    "import time; from compacter_arch.prepare import jobs; write = jobs.write_file; "
+    "jobs.write_file = lambda path, data: (time.sleep(0.02), write(path, data))"
+)
 
 
 def kill_and_repeat(
