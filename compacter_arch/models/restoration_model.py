@@ -65,7 +65,8 @@ class RestorationModel(SRModel):
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """BasicSR's, after the memory format and the compiler."""
         if self.keys.get("channels_last"):
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            layers: Any = net  # torch's stubs of some versions lack this form of `to`
+            layers.to(memory_format=torch.channels_last)
         if self.keys.get("compile"):
             net.compile()  # in place: the names of the weights stay
         return super().model_to_device(net)
