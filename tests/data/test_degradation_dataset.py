@@ -184,7 +184,7 @@ def test_patches_are_cut_and_turned_alike(folder: Path):
         hits = [
             key
             for key, patch in turned.items()
-            if (windows == patch[:, None, None]).all(dim=(3, 4)).all(dim=0).any()
+            if (windows == patch[:, None, None]).flatten(3).all(3).all(0).any()
         ]
         assert hits
         seen |= set(hits[:1])

@@ -120,6 +120,7 @@ def test_compiled_training(project: Project, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(not hasattr(torch.amp, "GradScaler"), reason="torch 2.1's needs pkg_resources")
 def test_compiled_training_for_real(project: Project):
     sgd = {"train__optim_g": {"type": "SGD", "lr": 0.1}}
     usual = train(project, "usual", **sgd)
