@@ -1,99 +1,100 @@
-"""Published numbers come out through the command line: rows of degraded inputs."""
+"""Published numbers come out: rows of inputs (calibration.csv), metrics against scikit-image."""
 
 from __future__ import annotations
 
+import csv
+from collections import defaultdict
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
-import yaml
+from basicsr.metrics import calculate_psnr, calculate_ssim
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from compacter_arch.archs import Bicubic
 from compacter_arch.cli import main
-from compacter_arch.prepare import make_lr
+from compacter_arch.prepare import make_benchmark, make_pairs
+from compacter_arch.tables import protocols
+from compacter_arch.tables.measure import measure
 
 from .conftest import reset_basicsr_logger
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "test"
-DISK = {"type": "disk"}
 
-# PSNR (dB) and SSIM on Y, border = scale; the row that every super-resolution paper prints.
-BICUBIC_SET5 = {2: (33.66, 0.9299), 3: (30.39, 0.8682), 4: (28.42, 0.8104)}
-# PSNR and SSIM of the JPEG row of Classic5, as in RDN's and RNAN's tables.
-JPEG_CLASSIC5 = {10: (27.82, 0.7595), 20: (30.12, 0.8344), 30: (31.48, 0.8666), 40: (32.43, 0.8849)}
-PSNRB_CLASSIC5 = 25.21  # of quality 10, as in ARCNN's and FBCNN's
-LOL_EVAL15 = 7.77  # PSNR on RGB of the low-light input, in every paper on LOL v1
+ROWS: dict[tuple[str, str, str], list[dict[str, str]]] = defaultdict(list)
+with (Path(__file__).parent / "calibration.csv").open(encoding="utf-8") as file:
+    for line in csv.DictReader(file):
+        ROWS[line["task"], line["level"], line["set"]].append(line)
 
 
-@pytest.fixture
-def measure(tmp_path, monkeypatch, capsys):
-    """Measure a data set by ``basicsr test``: metrics by name."""
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def run(dataset: dict, upscale: int, y: bool, *metrics: str) -> dict[str, float]:
-        border = upscale if upscale > 1 else 0
-        options = {
-            "name": "input",
-            "model_type": "RestorationModel",
-            "scale": upscale,
-            "num_gpu": "auto",
-            "datasets": {"test": {"name": "set", "io_backend": DISK, **dataset}},
-            "network_g": {"type": "Bicubic", "upscale": upscale},
-            "path": {"pretrain_network_g": None},
-            "val": {
-                "save_img": False,
-                "metrics": {
-                    name: {
-                        "type": f"calculate_{name}",
-                        "crop_border": border,
-                        "test_y_channel": y,
-                    }
-                    for name in metrics
-                },
-            },
-        }
-        Path("test.yml").write_text(yaml.safe_dump(options))
-        reset_basicsr_logger()
-        assert main(["test", "-opt", "test.yml"]) == 0
-        words = capsys.readouterr().out.split("set  ")[-1].split()
-        return dict(zip(words[::2], map(float, words[1::2]), strict=True))
 
-    yield run
+def make_test_set(task: str, name: str) -> None:
+    """The layout of the option files from the images at hand."""
+    source = DATA / name
+    if not source.is_dir():
+        pytest.skip(f"no images of {name} at {source}")
+    if task == "low_light":
+        make_pairs(source / "low", source / "high", Path("datasets", name))
+    else:
+        hr = source / "HR" if (source / "HR").is_dir() else source
+        make_benchmark(hr, name, scales=(2, 3, 4) if task == "sr" else ())
+
+
+@pytest.mark.parametrize("row", ROWS, ids="-".join)
+def test_input_rows(row: tuple[str, str, str]):
+    """Bicubic interpolation, or the degraded image as it is, measured as every model is."""
+    task, level, name = row
+    make_test_set(task, name)
+    of_task = {"sr": {"scales": [int(level or 0)]}, "low_light": {}}
+    choice = of_task.get(task, {"levels": [int(level or 0)]})
+    (protocol,) = protocols(task, sets=[name], **choice)
+    if task == "low_light":  # datasets/LOL/eval15 in the option file
+        for key, half in (("dataroot_gt", "gt"), ("dataroot_lq", "lq")):
+            protocol.datasets[name][key] = f"datasets/{name}/{half}"
+    scores = measure(Bicubic(protocol.scale), protocol, name)
+    for line in ROWS[row]:
+        published, tolerance = float(line["published"]), float(line["tolerance"])
+        assert scores[line["metric"]] == pytest.approx(published, abs=tolerance), line
+
+
+def test_bicubic_through_the_command(capsys: pytest.CaptureFixture[str]):
+    """The same by the option file that tests x4, with its network replaced."""
+    make_test_set("sr", "Set5")
+    sets = "datasets={test: {name: Set5, type: PairedImageDataset, io_backend: {type: disk}, "
+    sets += "dataroot_gt: datasets/Set5/GTmod4, dataroot_lq: datasets/Set5/LRbicx4}}"
+    forced = [sets, "network_g={type: Bicubic, upscale: 4}", "path:pretrain_network_g=none"]
     reset_basicsr_logger()
+    try:
+        assert main(["test", "-opt", "test_Compacter_SRx4.yml", "--force_yml", *forced]) == 0
+    finally:
+        reset_basicsr_logger()
+    _, _, psnr, _, ssim = capsys.readouterr().out.split()[-5:]
+    assert float(psnr) == pytest.approx(28.42, abs=0.02)
+    assert float(ssim) == pytest.approx(0.8104, abs=0.001)
 
 
-def needs(name: str) -> pytest.MarkDecorator:
-    folder = DATA / name
-    return pytest.mark.skipif(not folder.is_dir(), reason=f"no images of {name} at {folder}")
-
-
-@needs("Set5")
-@pytest.mark.parametrize("scale", BICUBIC_SET5)
-def test_bicubic_on_set5(scale, measure):
-    make_lr(DATA / "Set5" / "HR", Path("LR"), scale, gt=Path("GT"))
-    pairs = {"type": "PairedImageDataset", "dataroot_gt": "GT", "dataroot_lq": "LR"}
-    result = measure(pairs, scale, True, "psnr", "ssim")
-    assert result["psnr"] == pytest.approx(BICUBIC_SET5[scale][0], abs=0.02)
-    assert result["ssim"] == pytest.approx(BICUBIC_SET5[scale][1], abs=0.001)
-
-
-@needs("Classic5")
-@pytest.mark.parametrize("quality", JPEG_CLASSIC5)
-def test_jpeg_on_classic5(quality, measure):
-    images = {"type": "JPEGCompressionDataset", "in_chans": 1, "quality": quality}
-    images |= {"dataroot_gt": str(DATA / "Classic5")}
-    result = measure(images, 1, False, "psnr", "ssim", "psnrb")
-    wanted = JPEG_CLASSIC5[quality]
-    assert result["psnr"] == pytest.approx(wanted[0], abs=0.006)
-    assert result["ssim"] == pytest.approx(wanted[1], abs=0.0001)
-    if quality == 10:
-        assert result["psnrb"] == pytest.approx(PSNRB_CLASSIC5, abs=0.006)
-
-
-@needs("LOL_eval15")
-def test_input_of_lol(measure):
-    for ours, theirs in (("gt", "high"), ("lq", "low")):  # one has PNG, the other WebP files
-        Path(ours).mkdir()
-        for path in (DATA / "LOL_eval15" / theirs).iterdir():
-            cv2.imwrite(f"{ours}/{path.stem}.png", cv2.imread(str(path)))
-    pairs = {"type": "PairedImageDataset", "dataroot_gt": "gt", "dataroot_lq": "lq"}
-    assert measure(pairs, 1, False, "psnr")["psnr"] == pytest.approx(LOL_EVAL15, abs=0.006)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_metrics_are_those_of_scikit_image(channels: int):
+    """SSIM with the Gaussian window of the original, without the borders it cannot fill."""
+    rng = np.random.default_rng(channels)
+    shape = (48, 57, 3)[: 2 if channels == 1 else 3]
+    gt = cv2.resize(rng.integers(0, 256, (6, 6, channels)).astype(np.uint8), shape[1::-1])
+    img = (gt + rng.normal(0, 12, shape)).clip(0, 255).astype(np.uint8)
+    theirs = peak_signal_noise_ratio(gt, img, data_range=255)
+    assert calculate_psnr(img, gt, 0) == pytest.approx(theirs, abs=1e-9)
+    _, full = structural_similarity(
+        img,
+        gt,
+        data_range=255,
+        channel_axis=None if channels == 1 else 2,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
+    assert calculate_ssim(img, gt, 0) == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-6)
