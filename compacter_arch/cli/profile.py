@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import UserError
+from .arguments import choose_device, positive
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,17 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def positive(text: str) -> int:
-    """An argument that is a whole number of at least 1."""
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
-
-
 def run(args: argparse.Namespace) -> int:
     """Count, measure, print, plot."""
-    import torch
-
     from ..tables import profile
     from ..tables.complexity import describe_device
     from ..tables.plots import check_plot_file, plot_profile
@@ -68,10 +60,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--plot: shows latency and memory; name the --sizes to measure")
     if args.plot:
         check_plot_file(args.plot)
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    with profile.one_line(f"--device {args.device}"):
-        device = torch.empty(0, device=auto if args.device == "auto" else args.device).device
-
+    device = choose_device(args.device)
     where = f"--arch {args.arch}"
     opt: Options = {"network_g": {"type": args.arch}}
     if args.opt:

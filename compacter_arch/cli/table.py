@@ -16,27 +16,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from ..errors import UserError
 from ..prepare.files import write_file
 from ..tables import TASKS, Table, ablation_table, build_table, find_models, protocols, render
+from .arguments import WEIGHTS, add_models, choose_device
 
 FORMS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".txt": "terminal"}
 CACHE = Path("results/.table_cache")
-WEIGHTS = Path("experiments/pretrained_models")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("task", help=f"{', '.join(TASKS)} or ablation")
-    parser.add_argument(
-        "models",
-        nargs="*",
-        metavar="[NAME=]FILE",
-        help="a checkpoint of a Compacter, or an option file of any network "
-        f"(default: what fits in {WEIGHTS})",
-    )
+    add_models(parser)
     parser.add_argument("--scale", type=int, nargs="+", default=[], help="of sr (default: all)")
     parser.add_argument(
         "--level", type=int, nargs="+", default=[], help="sigma or quality (default: all)"
@@ -73,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"-o {path}: give a name that ends with {', '.join(FORMS)}")
     cache = None if args.no_cache else CACHE
     if args.task == "ablation":
+        if not args.models:
+            raise UserError("ablation: give an option file with a section `ablation`")
         tables = [ablation_table(file, cache=cache) for file in args.models]
         for table in tables:
             print(render(table, "terminal"), end="\n\n")
@@ -87,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 def measured_tables(args: argparse.Namespace, cache: Path | None) -> list[Table]:
     """The tables of a task; each is printed when it is complete."""
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(args.device)
     wanted = protocols(args.task, args.scale, args.level, args.sets)
     models = find_models(args.models or sorted(map(str, WEIGHTS.glob("*.pth"))))
     tables = []
@@ -95,7 +89,7 @@ def measured_tables(args: argparse.Namespace, cache: Path | None) -> list[Table]
         table = build_table(
             protocol,
             [model for model in models if model.fits(protocol, named=bool(args.models))],
-            device=auto if args.device == "auto" else args.device,
+            device=device,
             cache=cache,
             save_images=args.save_images,
             rounds=args.rounds,

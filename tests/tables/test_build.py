@@ -167,6 +167,8 @@ def test_option_file_as_a_model(tree: Project):
         (["sr", "hr/GT/0000.png"], "damaged, or not a checkpoint"),
         (["sr", "other.pth"], "not the weights of a Compacter"),
         (["nothing"], "no task 'nothing'"),
+        (["sr", "--device", "abacus"], "--device abacus"),
+        (["ablation"], "ablation: give an option file"),
         (["sr", "-o", "table.doc"], "give a name that ends with"),
         (["sr", "bad.yml"], "network_g: "),
     ],

@@ -15,7 +15,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .common import choose_device, inches, positive
+from ..arguments import choose_device, positive
+from .common import inches
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import UserError
 
@@ -11,33 +11,11 @@ if TYPE_CHECKING:
     from ...tables import Protocol
 
 
-def positive(text: str) -> int:
-    """An argument that is a whole number of at least 1."""
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
-
-
 def inches(text: str) -> float:
     """An argument that is the width of a picture."""
     if not 1 <= (number := float(text)) <= 40:
         raise argparse.ArgumentTypeError(f"{text} inches: give 1 to 40")
     return number
-
-
-def choose_device(name: str) -> Any:
-    """The device of ``--device``, tried out.
-
-    Raises:
-        UserError: it is not there.
-    """
-    import torch
-
-    from ...tables.profile import one_line
-
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    with one_line(f"--device {name}"):
-        return torch.empty(0, device=auto if name == "auto" else name).device
 
 
 def one_protocol(

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import UserError
-from ..table import WEIGHTS
-from .common import choose_device, inches, one_protocol
+from ..arguments import WEIGHTS, add_models, choose_device
+from .common import inches, one_protocol
 
 if TYPE_CHECKING:
     from ...tables import Protocol
@@ -29,13 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("task", help="sr, color_dn, gray_dn, jpeg, derain, low_light, low_light_v2")
     parser.add_argument("image", metavar="IMAGE", help="SET/NAME or the file of a clean image")
-    parser.add_argument(
-        "models",
-        nargs="*",
-        metavar="[NAME=]FILE",
-        help="a checkpoint of a Compacter, or an option file of any network "
-        f"(before the flags; default: what fits in {WEIGHTS})",
-    )
+    add_models(parser)
     parser.add_argument("--scale", type=int, help="of sr")
     parser.add_argument("--level", type=int, help="sigma or quality")
     parser.add_argument(

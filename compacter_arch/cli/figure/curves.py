@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import argparse
 
-from .common import inches, positive
+from ..arguments import positive
+from .common import inches
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

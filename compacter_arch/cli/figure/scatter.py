@@ -13,20 +13,15 @@ from __future__ import annotations
 import argparse
 
 from ...errors import UserError
-from ..table import CACHE, WEIGHTS
-from .common import choose_device, inches, one_protocol
+from ..arguments import WEIGHTS, add_models, choose_device
+from ..table import CACHE
+from .common import inches, one_protocol
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("task", help="sr, color_dn, gray_dn, jpeg, derain, low_light, low_light_v2")
-    parser.add_argument(
-        "models",
-        nargs="*",
-        metavar="[NAME=]FILE",
-        help="a checkpoint of a Compacter, or an option file of any network "
-        f"(before the flags; default: what fits in {WEIGHTS})",
-    )
+    add_models(parser)
     parser.add_argument("--scale", type=int, help="of sr")
     parser.add_argument("--level", type=int, help="sigma or quality")
     parser.add_argument("--set", required=True, metavar="NAME", help="test set, such as Urban100")
