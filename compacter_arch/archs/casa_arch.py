@@ -12,89 +12,25 @@ the (B, H, W, C) views used inside cost nothing.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NORM_EPS = 1e-4  # smallest L2 norm of a channel; 1 / NORM_EPS is finite in float16
+from .bands import Rows, in_bands, rows_per_band, spans, with_halo, wrapped_rows
+from .window_attention import (
+    RelativePositionBias,
+    as_window,
+    attention_mask,
+    padding_to_windows,
+    window_attention,
+    window_partition,
+    window_reverse,
+)
 
-
-def window_partition(x: Tensor, window: tuple[int, int]) -> Tensor:
-    """(B, H, W, C) -> (B * nH * nW, h * w, C): windows in raster order; h, w divide H, W."""
-    b, height, width, c = x.shape
-    h, w = window
-    x = x.reshape(b, height // h, h, width // w, w, c)  # (B, nH, h, nW, w, C)
-    return x.transpose(2, 3).reshape(-1, h * w, c)
-
-
-def window_reverse(windows: Tensor, window: tuple[int, int], height: int, width: int) -> Tensor:
-    """(B * nH * nW, h * w, C) -> (B, H, W, C), the inverse of :func:`window_partition`."""
-    h, w = window
-    x = windows.reshape(-1, height // h, width // w, h, w, windows.shape[-1])
-    return x.transpose(2, 3).reshape(-1, height, width, windows.shape[-1])
-
-
-def shift_mask(height: int, width: int, window: tuple[int, int], device: torch.device) -> Tensor:
-    """Which pairs of a shifted window must not see each other.
-
-    After the cyclic shift by half a window the last windows hold pixels from opposite borders of
-    the image. Every axis falls into three bands: full windows, the near part and the wrapped part
-    of the last window; pixels see each other only inside the same pair of bands (Swin Transformer,
-    fig. 4).
-
-    Returns:
-        (nH * nW, 1, h * w, h * w), 0 where attention is allowed and -inf where it is not.
-    """
-
-    def bands(size: int, win: int) -> Tensor:
-        i = torch.arange(size, device=device)
-        return (i >= size - win).long() + (i >= size - win // 2).long()
-
-    region = bands(height, window[0])[:, None] * 3 + bands(width, window[1])[None, :]  # (H, W)
-    region = window_partition(region[None, :, :, None], window)  # (nH * nW, h * w, 1)
-    forbidden = region != region.transpose(1, 2)  # (nH * nW, h * w, h * w)
-    mask = torch.zeros(forbidden.shape, device=device).masked_fill(forbidden, float("-inf"))
-    return mask.unsqueeze(1)
-
-
-def attention_mask(
-    bias: Tensor | None,
-    shift: bool,
-    size: tuple[int, int],
-    window: tuple[int, int],
-    device: torch.device,
-) -> Tensor | None:
-    """Position bias plus, if shifted, :func:`shift_mask`: (1 or n, heads or 1, h * w, h * w)."""
-    if not shift:
-        return bias
-    forbidden = shift_mask(*size, window, device)
-    return forbidden if bias is None else bias + forbidden
-
-
-class RelativePositionBias(nn.Module):
-    """A learned bias per head and relative offset, as in the Swin Transformer.
-
-    The table is stored as (heads, 2h - 1, 2w - 1), so that its shape alone tells heads and window.
-    """
-
-    index: Tensor  # (h * w, h * w): where in the flat table the bias of a pair of pixels stands
-
-    def __init__(self, window: tuple[int, int], num_heads: int) -> None:
-        super().__init__()
-        h, w = window
-        self.table = nn.Parameter(torch.zeros(num_heads, 2 * h - 1, 2 * w - 1))
-        nn.init.trunc_normal_(self.table, std=0.02)
-        y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-        y, x = y.flatten(), x.flatten()  # (h * w,)
-        offset_y = y[:, None] - y[None, :] + h - 1  # (h * w, h * w), 0 .. 2h - 2
-        offset_x = x[:, None] - x[None, :] + w - 1
-        self.register_buffer("index", offset_y * (2 * w - 1) + offset_x, persistent=False)
-
-    def forward(self) -> Tensor:
-        """(1, heads, h * w, h * w), to be added to the attention logits."""
-        return self.table.flatten(1)[:, self.index].unsqueeze(0)
+NORM_EPS = 1e-4  # smallest L2 norm of a channel
 
 
 class CASA(nn.Module):
@@ -140,6 +76,7 @@ class CASA(nn.Module):
         if not (spatial or channel or local):
             raise ValueError("CASA: spatial, channel and local are all off, nothing is left")
         self.dim, self.num_heads, self.shift = dim, num_heads, shift
+        self.step = (self.window[0] // 2, self.window[1] // 2) if shift else (0, 0)
         self.spatial, self.channel, self.interaction = spatial, channel, interaction
 
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -153,13 +90,15 @@ class CASA(nn.Module):
         for linear in (m for m in self.children() if isinstance(m, nn.Linear)):
             init_projection(linear)
 
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, norm: nn.Module | None = None
+    ) -> Tensor:
         """Mix the tokens of an image.
 
         Args:
             x: (B, C, H, W). H and W are padded to whole windows (zeros) where they are not.
-            attn_mask: (1 or nH * nW, heads, h * w, h * w), added to the window attention's logits:
-                :func:`attention_mask` of a shared bias. Made here when not given.
+            attn_mask: :func:`attention_mask` of a shared bias. Made here when not given.
+            norm: of (B, H, W, C), over the channels. With it, the result is x + CASA(norm(x)).
 
         Returns:
             (B, C, H, W).
@@ -169,74 +108,136 @@ class CASA(nn.Module):
         if pad_h or pad_w:
             x = F.pad(x, (0, pad_w, 0, pad_h))
         x = x.permute(0, 2, 3, 1)  # (B, H', W', C)
-        qkv = self.qkv(x)  # (B, H', W', 3C)
-        parts = []  # what is added up before the last projection, each (B, H', W', C)
-        if self.spatial:
-            parts.append(self.window_attention(qkv, attn_mask))
-        if self.channel:
-            own = qkv if self.qkv_channel is None else self.qkv_channel(x)
-            parts.append(self.channel_attention(own))
-        if self.interaction and len(parts) == 2:
-            s, t = parts
-            parts = [s * torch.sigmoid(t), t * torch.sigmoid(s)]
-        if self.local is not None:
-            value = qkv[..., 2 * self.dim :].permute(0, 3, 1, 2)  # (B, C, H', W')
-            parts.append(self.local(value).permute(0, 2, 3, 1))
-        y = self.proj(reduce(torch.add, parts)).permute(0, 3, 1, 2)  # (B, C, H', W')
-        return y[:, :, :height, :width]
-
-    def window_attention(self, qkv: Tensor, attn_mask: Tensor | None) -> Tensor:
-        """SWSA: dot-product attention inside (shifted) windows. (B, H, W, 3C) -> (B, H, W, C)."""
-        b, height, width, _ = qkv.shape
-        if attn_mask is None:
+        if attn_mask is None and self.spatial:
             bias = None if self.bias is None else self.bias()
-            attn_mask = attention_mask(bias, self.shift, (height, width), self.window, qkv.device)
-        step = (self.window[0] // 2, self.window[1] // 2)
-        if self.shift:
-            qkv = torch.roll(qkv, (-step[0], -step[1]), dims=(1, 2))
-        qkv = window_partition(qkv, self.window)  # (B * n, h * w, 3C)
-        qkv = qkv.unflatten(-1, (3, self.num_heads, self.dim // self.num_heads))
-        q, k, v = (t.transpose(1, 2) for t in qkv.unbind(2))  # (B * n, heads, h * w, C / heads)
-        if attn_mask is not None:
-            attn_mask = attn_mask.to(q.dtype)
-            if self.shift and b > 1:
-                attn_mask = attn_mask.repeat(b, 1, 1, 1)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask)  # (B * n, heads, h * w, C / heads)
-        y = y.transpose(1, 2).flatten(2)  # (B * n, h * w, C)
-        y = window_reverse(y, self.window, height, width)  # (B, H, W, C)
-        return torch.roll(y, step, dims=(1, 2)) if self.shift else y
+            columns = x.shape[2] // self.window[1]
+            attn_mask = attention_mask(bias, self.shift, columns, self.window, x.device)
 
-    def channel_attention(self, qkv: Tensor) -> Tensor:
-        """CWSA: softmax(norm(Q) norm(K)^T t) V over the channels. (B, H, W, 3C) -> (B, H, W, C).
+        shortcut, size, per_band = x, x.shape[1], rows_per_band(x, self.window[0])
+        prenorm = norm or nn.Identity()
+        if per_band == size:  # the norm of the whole image, once
+            x, prenorm = prenorm(x), nn.Identity()
+        projection = self.projection(x, prenorm, per_band)
 
-        Q is normalised before the product and K after it: a pass over memory less than if both
-        came before, and every number stays in the range of float16.
+        def mixed(rows: Rows) -> Tensor:
+            last = bool(rows[1] == size + self.step[0])
+            y = self.mix(with_halo(values, x, rows), projection, attn_mask, last)
+            return y if norm is None else y + wrapped_rows(shortcut, rows)
+
+        def values(x: Tensor) -> list[Tensor]:
+            x = prenorm(x)
+            v = F.linear(x, self.qkv.weight[2 * self.dim :], self.qkv.bias[2 * self.dim :])
+            x = x.to(v.dtype)  # once; under autocast every projection would cast it
+            if self.local is None:
+                return [x, v]
+            return [x, v, self.local(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)]
+
+        y = in_bands(mixed, size, per_band, self.step[0])
+        return y.permute(0, 3, 1, 2)[:, :, :height, :width]
+
+    def projection(self, x: Tensor, norm: nn.Module, rows: int) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the projection to Q, K and T, the channel attention's output.
+
+        CWSA, the channel attention of Q, K, V, is T = V A^T with A = softmax(norm(Q)^T norm(K) t)
+        over the channels, the norms along H * W. Q, K and V being projections of x, Q^T K and the
+        norms follow from the second moments of x alone: Q^T K = W_q M W_k^T, with M the sum over
+        all pixels of [x, 1]^T [x, 1] and the biases as last column of W; and T = x (A W_v)^T is a
+        projection of x too. So Q, K and their norms are never needed for the whole image at once.
+        In float32 at least: the moments of a large image exceed float16.
+
+        Args:
+            x: (B, H, W, C).
+            norm: of x, to be applied here.
+            rows: of a band.
+
+        Returns:
+            (B or 1, n * C, C) and (B or 1, 1, n * C): of Q (over the square root of a head's
+            channels) and K where there is a spatial attention, T where there is one of channels.
         """
-        q, k, v = qkv.flatten(1, 2).chunk(3, dim=-1)  # each (B, H * W, C)
-        exact = torch.promote_types(q.dtype, torch.float32)
-        q_norm = torch.linalg.vector_norm(q, dim=1, keepdim=True, dtype=exact)  # (B, 1, C)
-        k_norm = torch.linalg.vector_norm(k, dim=1, keepdim=True, dtype=exact)
-        q = q * q_norm.clamp_min(NORM_EPS).reciprocal().to(q.dtype)
-        logits = (q.transpose(1, 2) @ k).to(exact)  # (B, C, C)
-        logits = logits * (self.temperature / k_norm.clamp_min(NORM_EPS))
-        attn = logits.softmax(dim=-1).to(v.dtype)
-        return (v @ attn.transpose(1, 2)).unflatten(1, qkv.shape[1:3])
+        exact = torch.promote_types(x.dtype, torch.float32)
+        parts = []
+        if self.spatial:
+            weight = torch.cat([self.qkv.weight, self.qkv.bias[:, None]], 1)  # (3C, C + 1)
+            w_q, w_k, _ = weight.chunk(3)
+            parts += [w_q[None] * (self.dim // self.num_heads) ** -0.5, w_k[None]]
+        if self.channel:
+            linear = self.qkv if self.qkv_channel is None else self.qkv_channel
+            with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
+                m = moments(x, norm, rows)
+                weight = torch.cat([linear.weight, linear.bias[:, None]], 1).to(exact)
+                w_q, w_k, w_v = weight.chunk(3)  # each (C, C + 1)
+                qm, km = w_q @ m, w_k @ m  # (B, C, C + 1)
+                q_norm = (qm * w_q).sum(-1).clamp_min(NORM_EPS**2).sqrt()  # (B, C)
+                k_norm = (km * w_k).sum(-1).clamp_min(NORM_EPS**2).sqrt()
+                cosine = qm @ w_k.mT / (q_norm[:, :, None] * k_norm[:, None, :])  # (B, C, C)
+                parts.append((cosine * self.temperature).softmax(-1) @ w_v)  # (B, C, C + 1)
+        b = max(len(part) for part in parts)
+        weight = torch.cat([part.expand(b, -1, -1) for part in parts], 1)
+        return weight[..., :-1], weight[..., -1:].mT
+
+    def mix(
+        self,
+        values: list[Tensor],
+        projection: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        last: bool,
+    ) -> Tensor:
+        """Everything that follows from the pixels of whole rows of windows.
+
+        Args:
+            values: normed input, values and, if local, convolved values, (B, rows, W, C).
+            projection: see :meth:`projection`.
+            mask: see :func:`attention_mask`.
+            last: whether these are the last rows of the shifted image.
+
+        Returns:
+            (B, rows, W, C).
+        """
+        x, v, *parts = values  # parts: what is added up before the last projection
+        qkt = project(x, *projection)
+        attended = []
+        if self.spatial:
+            qk, qkt = qkt.split([2 * self.dim, qkt.shape[-1] - 2 * self.dim], -1)
+            attended.append(self.spatial_attention(qk, v, mask, last))
+        if self.channel:
+            attended.append(qkt)
+        if self.interaction and len(attended) == 2:
+            s, t = attended
+            attended = [torch.addcmul(s * torch.sigmoid(t), t, torch.sigmoid(s))]
+        return self.proj(reduce(torch.add, attended + parts))
+
+    def spatial_attention(self, qk: Tensor, v: Tensor, mask: Tensor | None, last: bool) -> Tensor:
+        """SWSA: dot-product attention inside (shifted) windows; see :meth:`mix`."""
+        if self.shift:
+            qk, v = (torch.roll(t, -self.step[1], 2) for t in (qk, v))
+        q, k = window_partition(qk, self.window, self.num_heads, parts=2)
+        v = window_partition(v, self.window, self.num_heads)[0]
+        if mask is not None and self.shift:
+            inner = mask[:1].expand(q.shape[1] - last, -1, -1, -1, -1)
+            mask = torch.cat([inner, mask[1:]]) if last else mask[:1]
+        y = window_reverse(window_attention(q, k, v, mask), self.window)
+        return torch.roll(y, self.step[1], 2) if self.shift else y
 
 
-def as_window(window_size: int | tuple[int, int]) -> tuple[int, int]:
-    """``8`` or ``(8, 32)`` (a list, as YAML gives it) as (height, width), both at least 1."""
-    h, w = (window_size, window_size) if isinstance(window_size, int) else window_size
-    if h < 1 or w < 1:
-        raise ValueError(f"window_size must be at least 1, got {window_size}")
-    return int(h), int(w)
+def moments(x: Tensor, norm: nn.Module, rows: int) -> Tensor:
+    """The sum over all pixels of [norm(x), 1]^T [norm(x), 1]: (B, H, W, C) -> (B, C + 1, C + 1)."""
+    exact = torch.promote_types(x.dtype, torch.float32)
+    second: Tensor | None = None
+    for top, bottom in spans(x.shape[1], rows):
+        n = norm(x[:, top:bottom]).flatten(1, 2).to(exact)  # (B, N, C)
+        n = F.pad(n, (0, 1), value=1.0)
+        product = n.mT @ n
+        second = product if second is None else second + product
+    assert second is not None
+    return second
 
 
-def padding_to_windows(x: Tensor, window: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns that (B, C, H, W) lacks to whole windows."""
-    height, width = x.shape[2:]
-    h, w = window
-    # Written so that torch.export can prove the padded size to be a multiple of the window.
-    return (height + h - 1) // h * h - height, (width + w - 1) // w * w - width
+def project(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(B, H, W, C) by (B or 1, N, C) and (B or 1, 1, N), a projection for each image: (..., N)."""
+    weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+    if len(weight) == 1:
+        return F.linear(x, weight[0], bias[0, 0])
+    return torch.baddbmm(bias, x.flatten(1, 2), weight.mT).unflatten(1, x.shape[1:3])
 
 
 def init_projection(linear: nn.Linear) -> None:

@@ -17,17 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .casa_arch import CASA, RelativePositionBias, as_window, attention_mask, padding_to_windows
+from .bands import in_bands, rows_per_band, with_halo
+from .casa_arch import CASA
 from .dsgm_arch import DSGM, MLP
+from .window_attention import RelativePositionBias, as_window, attention_mask, padding_to_windows
 
 FLAGS = "flags (input_skip, shift, spatial, interaction, num_heads, window height, window width)"
-
-
-class ChannelLayerNorm(nn.LayerNorm):
-    """LayerNorm over the channels of (B, C, H, W), on the (B, H, W, C) view."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class CompacterBlock(nn.Module):
@@ -35,13 +30,20 @@ class CompacterBlock(nn.Module):
 
     def __init__(self, dim: int, casa: CASA, ffn: nn.Module) -> None:
         super().__init__()
-        self.norm1, self.casa = ChannelLayerNorm(dim), casa
-        self.norm2, self.ffn = ChannelLayerNorm(dim), ffn
+        self.norm1, self.casa = nn.LayerNorm(dim), casa
+        self.norm2, self.ffn = nn.LayerNorm(dim), ffn
 
     def forward(self, x: Tensor, attn_mask: Tensor | None) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        x = x + self.casa(self.norm1(x), attn_mask)
-        return x + self.ffn(self.norm2(x))
+        x = self.casa(x, attn_mask, self.norm1).permute(0, 2, 3, 1)  # (B, H, W, C)
+
+        def feed_forward(x: Tensor) -> list[Tensor]:
+            n = self.norm2(x).permute(0, 3, 1, 2)
+            return [x + self.ffn(n).permute(0, 2, 3, 1)]
+
+        rows = rows_per_band(x, 8)
+        y = in_bands(lambda rows: with_halo(feed_forward, x, rows)[0], x.shape[1], rows)
+        return y.permute(0, 3, 1, 2)
 
 
 class CompacterArch(nn.Module):
@@ -135,11 +137,11 @@ class CompacterArch(nn.Module):
         x = pad_image(x, self.window)
         # What all blocks add to their attention logits: the unshifted ones, the shifted ones.
         bias = None if self.position_bias is None else self.position_bias()
-        size = (x.shape[2], x.shape[3])
-        shifted = attention_mask(bias, any(self.shifts), size, self.window, x.device)
+        columns = x.shape[3] // self.window[1]
+        masks = [attention_mask(bias, s, columns, self.window, x.device) for s in (False, True)]
         features = shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))
         for block, shift in zip(self.blocks, self.shifts, strict=True):
-            mask = shifted if shift else bias
+            mask = masks[shift]
             if self.use_checkpoint and self.training:
                 features = checkpoint(block, features, mask, use_reentrant=False)
             else:

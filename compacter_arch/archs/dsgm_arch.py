@@ -36,7 +36,7 @@ class DSGM(nn.Module):
         """(B, C, H, W) -> (B, C, H, W)."""
         x = self.fc_in(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, 2rC, H, W)
         a, b = self.dwconv(x).permute(0, 2, 3, 1).chunk(2, dim=-1)  # each (B, H, W, rC)
-        y = torch.sigmoid(a) * b + F.gelu(b) * a
+        y = torch.addcmul(torch.sigmoid(a) * b, F.gelu(b), a)
         return self.fc_out(y).permute(0, 3, 1, 2)
 
 

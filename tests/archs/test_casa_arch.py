@@ -8,7 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compacter_arch import CASA
-from compacter_arch.archs.casa_arch import shift_mask, window_partition, window_reverse
+from compacter_arch.archs.window_attention import (
+    attention_mask,
+    window_partition,
+    window_reverse,
+)
 
 from .reference import HALF_TYPES, casa_reference
 
@@ -65,10 +69,11 @@ def test_pixels_see_their_window_alone(shift):
 
 def test_mask_without_the_wrap_is_needed():
     """Half of the last windows is wrapped: the mask forbids exactly those pairs."""
-    mask = shift_mask(8, 8, (4, 4), torch.device("cpu"))
-    assert mask.shape == (4, 1, 16, 16)
-    assert (mask[0] == 0).all()
-    assert [(m == -torch.inf).float().mean().item() for m in mask] == [0, 0.5, 0.5, 0.75]
+    mask = attention_mask(None, True, 3, (4, 4), torch.device("cpu"))
+    assert mask.shape == (2, 3, 1, 16, 16)
+    share = (mask == -torch.inf).float().mean((2, 3, 4)).tolist()
+    assert share == [[0, 0, 0.5], [0.5, 0.5, 0.75]]
+    assert attention_mask(None, False, 3, (4, 4), torch.device("cpu")) is None
 
 
 @given(
@@ -79,11 +84,13 @@ def test_mask_without_the_wrap_is_needed():
     batch=st.integers(1, 2),
 )
 def test_partition_and_reverse_are_inverse(h, w, rows, columns, batch):
-    x = torch.randn(batch, rows * h, columns * w, 2)
-    windows = window_partition(x, (h, w))
-    assert windows.shape == (batch * rows * columns, h * w, 2)
-    assert torch.equal(windows[0].reshape(h, w, 2), x[0, :h, :w])
-    assert torch.equal(window_reverse(windows, (h, w), rows * h, columns * w), x)
+    x = torch.randn(batch, rows * h, columns * w, 12)
+    windows = window_partition(x, (h, w), num_heads=2, parts=3)
+    assert windows.shape == (3, batch, rows, columns, 2, h * w, 2)
+    head = windows[1, 0, -1, -1, 1].reshape(h, w, 2)
+    assert torch.equal(head, x[0, -h:, -w:, 6:8])  # the second part's second head, last window
+    parts = [window_reverse(part, (h, w)) for part in windows]
+    assert torch.equal(torch.cat(parts, -1), x)
 
 
 @pytest.mark.parametrize("off", SWITCHES)
@@ -115,14 +122,45 @@ def test_any_size(height, width, shift):
 @pytest.mark.parametrize("dtype", HALF_TYPES)
 def test_channel_attention_stays_finite_in_half_precision(dtype):
     """65,504 is the largest float16: an un-normalised product over 512 x 512 pixels exceeds it."""
-    casa = CASA(4, num_heads=1)
-    qkv = torch.full((1, 512, 512, 12), 2.0)
-    qkv[..., 8:] = torch.rand(1, 512, 512, 4)
-    exact = casa.channel_attention(qkv)
-    assert (qkv[..., :1].flatten() @ qkv[..., 4:5].flatten()) > 65504
-    half = casa.channel_attention(qkv.to(dtype))
+    casa = CASA(4, num_heads=1, spatial=False, local=False)
+    x = torch.full((1, 4, 512, 512), 2.0)
+    x[:, 2:] = torch.rand(1, 2, 512, 512)
+    exact = casa(x)
+    assert (x[0, 0].flatten() @ x[0, 1].flatten()) > 65504
+    half = casa.to(dtype)(x.to(dtype))
     assert half.isfinite().all()
     torch.testing.assert_close(half.float(), exact, rtol=2e-2, atol=2e-2)
+
+
+BANDS = {"one row of windows": 1, "two, the last alone": 2 * 4 * 16, "all": 10**6}
+
+
+@pytest.mark.parametrize("pixels", BANDS.values(), ids=BANDS)
+@pytest.mark.parametrize("off", [None, *SWITCHES])
+@pytest.mark.parametrize("shift", [False, True])
+def test_bands_equal_the_whole_image(monkeypatch, shift, off, pixels):
+    """Without gradients the image is computed in bands; with gradients it is not."""
+    monkeypatch.setattr("compacter_arch.archs.bands.BAND_PIXELS", pixels)
+    switches = {} if off is None else {off: False}
+    casa = randomised(CASA(6, num_heads=2, window_size=4, shift=shift, **switches))
+    norm = randomised(torch.nn.LayerNorm(6))
+    x = torch.randn(2, 6, 20, 16, dtype=torch.float64)
+    whole, normed = casa(x), casa(x, norm=norm)
+    expected = x + casa(norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+    torch.testing.assert_close(normed, expected, rtol=0, atol=1e-10)
+    with torch.no_grad():
+        torch.testing.assert_close(casa(x), whole, rtol=0, atol=1e-10)
+        torch.testing.assert_close(casa(x, norm=norm), normed, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("shift", [False, True])
+def test_fused_attention_of_a_gpu_equals_the_products_of_a_cpu(monkeypatch, shift):
+    """Two branches of one function, both computed here."""
+    casa = randomised(CASA(6, num_heads=2, window_size=4, shift=shift))
+    x = torch.randn(2, 6, 8, 12, dtype=torch.float64)
+    products = casa(x)
+    monkeypatch.setattr("compacter_arch.archs.window_attention.FUSED", ("cpu",))
+    torch.testing.assert_close(casa(x), products, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(

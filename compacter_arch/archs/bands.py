@@ -1,0 +1,94 @@
+"""Bands of an image: what is computed there at once fits into the cache of a CPU.
+
+A network of this size spends its time on a CPU not with arithmetic but with intermediate images
+that travel to main memory and back. Computed a few rows at a time, they stay in the cache; the
+memory that they need no longer depends on the height of the image.
+
+Images are (B, H, W, C) here. Rows from H on are those from 0 on: the windows of a shifted grid
+wrap around.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+BAND_PIXELS = 5120  # at 200 float32 channels 4 MB
+
+Rows = tuple[int, int]  # the first, and the first that is not part of it
+
+
+def rows_per_band(x: Tensor, multiple: int) -> int:
+    """How many rows of (B, H, W, C) to compute at once: a multiple of ``multiple``, or all.
+
+    All of them where bands would gain nothing: with gradients, whose computation keeps everything
+    anyway, on a GPU, and while the network is traced or compiled, where loops are unrolled.
+    """
+    b, height, width, _ = x.shape
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if traced or torch.is_grad_enabled() or x.device.type != "cpu":
+        return height
+    return min(max(BAND_PIXELS // (b * width * multiple), 1) * multiple, height)
+
+
+def spans(height: int, rows: int, start: int = 0) -> list[Rows]:
+    """The bands of an image: ``rows`` each, the last one perhaps fewer, from ``start`` on."""
+    end = height + start
+    if rows >= height:  # before any `range`, which would fix the height in a traced network
+        return [(start, end)]
+    return [(top, min(top + rows, end)) for top in range(start, end, rows)]
+
+
+def in_bands(function: Callable[[Rows], Tensor], height: int, rows: int, start: int = 0) -> Tensor:
+    """An image put together from bands.
+
+    Args:
+        function: the image's rows, (B, last - first, W, C).
+        height: rows of the image, H.
+        rows: of a band; the last one may have fewer.
+        start: first row of the first band.
+
+    Returns:
+        (B, H, W, C).
+    """
+    if rows >= height:
+        band = function((start, height + start))
+        return torch.roll(band, start, 1) if start else band
+    image = None
+    for top, bottom in spans(height, rows, start):
+        band = function((top, bottom))
+        if image is None:
+            image = band.new_empty(band.shape[0], height, *band.shape[2:])
+        inner = bottom - top - max(bottom - height, 0)
+        image[:, top:bottom] = band[:, :inner]
+        image[:, : bottom - top - inner] = band[:, inner:]
+    assert image is not None
+    return image
+
+
+def with_halo(
+    function: Callable[[Tensor], Sequence[Tensor]], x: Tensor, rows: Rows
+) -> list[Tensor]:
+    """Some rows of ``function(x)``.
+
+    Args:
+        function: (B, H, W, C) to tensors (B, H, W, C'), for any H; an output pixel depends on
+            pixels at most one row away.
+        x: (B, H, W, C).
+        rows: which to compute; they may wrap.
+    """
+    (top, bottom), height = rows, x.shape[1]
+    if bottom - top == height:
+        return [torch.roll(y, -top, 1) if top else y for y in function(x)]
+    if bottom > height:
+        parts = with_halo(function, x, (top, height)), with_halo(function, x, (0, bottom - height))
+        return [torch.cat(pair, 1) for pair in zip(*parts, strict=True)]
+    first = max(top - 1, 0)
+    return [y[:, top - first : bottom - first] for y in function(x[:, first : bottom + 1])]
+
+
+def wrapped_rows(x: Tensor, rows: Rows) -> Tensor:
+    """Some rows of (B, H, W, C); they may wrap."""
+    return with_halo(lambda y: [y], x, rows)[0]

@@ -1,0 +1,131 @@
+"""Attention inside the (shifted) windows of an image, with a relative position bias.
+
+Source: Liu et al., Swin Transformer (ICCV 2021), sections 3.2 and figure 4. Ours: the masks of a
+shifted grid are kept as the few that differ, and an image may come in bands of whole windows.
+
+Images are (B, H, W, C) here, windows (B, nH, nW, heads, h * w, C / heads).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FUSED = ("cuda",)  # devices where PyTorch's fused attention is the fastest
+
+
+def as_window(window_size: int | tuple[int, int]) -> tuple[int, int]:
+    """``8`` or ``(8, 32)`` (a list, as YAML gives it) as (height, width), both at least 1."""
+    h, w = (window_size, window_size) if isinstance(window_size, int) else window_size
+    if h < 1 or w < 1:
+        raise ValueError(f"window_size must be at least 1, got {window_size}")
+    return int(h), int(w)
+
+
+def padding_to_windows(x: Tensor, window: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns that (B, C, H, W) lacks to whole windows."""
+    height, width = x.shape[2:]
+    h, w = window
+    # Written so that torch.export can prove the padded size to be a multiple of the window.
+    return (height + h - 1) // h * h - height, (width + w - 1) // w * w - width
+
+
+def window_partition(x: Tensor, window: tuple[int, int], num_heads: int, parts: int = 1) -> Tensor:
+    """(B, H, W, parts * C) -> (parts, B, nH, nW, heads, h * w, C / heads); h, w divide H, W."""
+    b, height, width, c = x.shape
+    h, w = window
+    x = x.reshape(b, height // h, h, width // w, w, parts, num_heads, c // parts // num_heads)
+    return x.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(5, 6)
+
+
+def window_reverse(windows: Tensor, window: tuple[int, int]) -> Tensor:
+    """(B, nH, nW, heads, h * w, C / heads) -> (B, H, W, C), the inverse of the partition."""
+    b, rows, columns, heads, _, d = windows.shape
+    h, w = window
+    x = windows.unflatten(4, (h, w)).permute(0, 1, 4, 2, 5, 3, 6)  # (B, nH, h, nW, w, heads, d)
+    return x.reshape(b, rows * h, columns * w, heads * d)
+
+
+def attention_mask(
+    bias: Tensor | None, shift: bool, columns: int, window: tuple[int, int], device: torch.device
+) -> Tensor | None:
+    """What is added to the logits: the position bias, and -inf between pixels that wrapped.
+
+    After the cyclic shift by half a window the last windows hold pixels from opposite borders of
+    the image, which must not see each other (Swin Transformer, figure 4): in the last row of
+    windows the upper and the lower half, in the last column the left and the right half.
+
+    Args:
+        bias: (heads, h * w, h * w), or None.
+        shift: whether the windows are shifted.
+        columns: nW, windows in a row.
+        window: (h, w).
+        device: of the result where there is no bias.
+
+    Returns:
+        (1, 1, heads, h * w, h * w) where nothing wrapped; else (2, nW, heads or 1, h * w, h * w),
+        first the mask of all rows of windows but the last, then that of the last. None where
+        nothing is to be added.
+    """
+    if not shift:
+        return None if bias is None else bias[None, None]
+    h, w = window
+    y = (torch.arange(h, device=device) * 2 // h).repeat_interleave(w)  # (h * w,), 1: lower half
+    x = (torch.arange(w, device=device) * 2 // w).repeat(h)  # 1: right half
+    last_row, last_column = y[:, None] != y[None, :], x[:, None] != x[None, :]
+    is_last = torch.arange(columns, device=device) == columns - 1
+    forbidden = is_last[:, None, None] & last_column  # (nW, h * w, h * w)
+    forbidden = torch.stack([forbidden, forbidden | last_row]).unsqueeze(2)
+    mask = torch.zeros(forbidden.shape, device=device).masked_fill(forbidden, float("-inf"))
+    return mask if bias is None else mask + bias
+
+
+def window_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Dot-product attention of windows.
+
+    On a GPU by PyTorch's fused kernels. On a CPU by two products and a softmax, which for windows
+    of 64 pixels and heads of 16 channels take half the time of PyTorch's fused kernel there.
+
+    Args:
+        q, k, v: (B, nH, nW, heads, h * w, C / heads). The scale is in q already.
+        mask: (1 or nH, 1 or nW, 1 or heads, h * w, h * w), added to the logits.
+
+    Returns:
+        (B, nH, nW, heads, h * w, C / heads).
+    """
+    if mask is not None:
+        mask = mask.to(q.dtype)
+    if q.device.type not in FUSED:
+        logits = q @ k.transpose(-1, -2)
+        if mask is not None:
+            logits += mask
+        return logits.softmax(-1) @ v
+    if mask is not None:
+        mask = mask.expand(*q.shape[:4], -1, -1).flatten(0, 2) if mask.shape[0] > 1 else mask[0]
+    y = F.scaled_dot_product_attention(*(t.flatten(0, 2) for t in (q, k, v)), mask, scale=1.0)
+    return y.unflatten(0, q.shape[:3])
+
+
+class RelativePositionBias(nn.Module):
+    """A learned bias per head and relative offset, as in the Swin Transformer.
+
+    The table is stored as (heads, 2h - 1, 2w - 1), so that its shape alone tells heads and window.
+    """
+
+    index: Tensor  # (h * w, h * w): where in the flat table the bias of a pair of pixels stands
+
+    def __init__(self, window: tuple[int, int], num_heads: int) -> None:
+        super().__init__()
+        h, w = window
+        self.table = nn.Parameter(torch.zeros(num_heads, 2 * h - 1, 2 * w - 1))
+        nn.init.trunc_normal_(self.table, std=0.02)
+        y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+        y, x = y.flatten(), x.flatten()  # (h * w,)
+        offset_y = y[:, None] - y[None, :] + h - 1  # (h * w, h * w), 0 .. 2h - 2
+        offset_x = x[:, None] - x[None, :] + w - 1
+        self.register_buffer("index", offset_y * (2 * w - 1) + offset_x, persistent=False)
+
+    def forward(self) -> Tensor:
+        """(heads, h * w, h * w), to be added to the attention logits."""
+        return self.table.flatten(1)[:, self.index]
