@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "compacter_arch/__init__.py").read_text())[1]
 
 TABLE = ["matplotlib>=3.7", "tabulate>=0.9"]
+SPANDREL = ["spandrel>=0.4.2", "spandrel_extra_arches>=0.2"]  # other networks, for benchmarks
 TEST = ["pytest>=7", "hypothesis>=6", *TABLE]
 DEV = [*TEST, "ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "pre-commit>=3"]
 
@@ -44,7 +45,7 @@ setup(
         "Pillow>=10.1",
         "tqdm>=4.60",
     ],
-    extras_require={"table": TABLE, "test": TEST, "dev": DEV},
+    extras_require={"table": TABLE, "spandrel": SPANDREL, "test": TEST, "dev": DEV},
     entry_points={"console_scripts": ["basicsr = compacter_arch.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -16,6 +16,7 @@ def register() -> None:
         registry.DATASET_REGISTRY: [
             data.GaussianNoiseDataset,
             data.JPEGCompressionDataset,
+            data.RawPairedImageDataset,
             data.SubsetsDataset,
         ],
         registry.LOSS_REGISTRY: [losses.FrequencyLoss, losses.L1FrequencyLoss, losses.PSNRLoss],

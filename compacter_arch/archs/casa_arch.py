@@ -13,7 +13,7 @@ the (B, H, W, C) views used inside cost nothing.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 import torch.nn.functional as F
@@ -117,26 +117,28 @@ class CASA(nn.Module):
         prenorm = norm or nn.Identity()
         if per_band == size:  # the norm of the whole image, once
             x, prenorm = prenorm(x), nn.Identity()
-        projection = self.projection(x, prenorm, per_band)
+        projections = self.projections(x, prenorm, per_band)
 
         def mixed(rows: Rows) -> Tensor:
             last = bool(rows[1] == size + self.step[0])
-            y = self.mix(with_halo(values, x, rows), projection, attn_mask, last)
+            values = with_halo(partial(self.values, norm=prenorm), x, rows)
+            y = self.mix(values, projections, attn_mask, last)
             return y if norm is None else y + wrapped_rows(shortcut, rows)
-
-        def values(x: Tensor) -> list[Tensor]:
-            x = prenorm(x)
-            v = F.linear(x, self.qkv.weight[2 * self.dim :], self.qkv.bias[2 * self.dim :])
-            x = x.to(v.dtype)  # once; under autocast every projection would cast it
-            if self.local is None:
-                return [x, v]
-            return [x, v, self.local(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)]
 
         y = in_bands(mixed, size, per_band, self.step[0])
         return y.permute(0, 3, 1, 2)[:, :, :height, :width]
 
-    def projection(self, x: Tensor, norm: nn.Module, rows: int) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the projection to Q, K and T, the channel attention's output.
+    def values(self, x: Tensor, norm: nn.Module) -> list[Tensor]:
+        """norm(x), its V and, if local, DWConv(V), which sees one row further: all (B, H, W, C)."""
+        x = norm(x)
+        v = F.linear(x, self.qkv.weight[2 * self.dim :], self.qkv.bias[2 * self.dim :])
+        x = x.to(v.dtype)  # once; under autocast every projection would cast it
+        if self.local is None:
+            return [x, v]
+        return [x, v, self.local(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)]
+
+    def projections(self, x: Tensor, norm: nn.Module, rows: int) -> list[tuple[Tensor, Tensor]]:
+        """The projections to Q and K and to T, the channel attention's output.
 
         CWSA, the channel attention of Q, K, V, is T = V A^T with A = softmax(norm(Q)^T norm(K) t)
         over the channels, the norms along H * W. Q, K and V being projections of x, Q^T K and the
@@ -151,16 +153,18 @@ class CASA(nn.Module):
             rows: of a band.
 
         Returns:
-            (B or 1, n * C, C) and (B or 1, 1, n * C): of Q (over the square root of a head's
-            channels) and K where there is a spatial attention, T where there is one of channels.
+            Weight and bias, of Q (over the square root of a head's channels) and K, (1, 2C, C) and
+            (1, 2C), if there is a spatial attention; of T, (B, C, C) and (B, C), if there is one
+            of the channels.
         """
         exact = torch.promote_types(x.dtype, torch.float32)
         parts = []
         if self.spatial:
             weight = torch.cat([self.qkv.weight, self.qkv.bias[:, None]], 1)  # (3C, C + 1)
             w_q, w_k, _ = weight.chunk(3)
-            parts += [w_q[None] * (self.dim // self.num_heads) ** -0.5, w_k[None]]
-        if self.channel:
+            w_q = w_q * (self.dim // self.num_heads) ** -0.5
+            parts.append(torch.cat([w_q, w_k])[None])
+        if self.temperature is not None:
             linear = self.qkv if self.qkv_channel is None else self.qkv_channel
             with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
                 m = moments(x, norm, rows)
@@ -171,14 +175,12 @@ class CASA(nn.Module):
                 k_norm = (km * w_k).sum(-1).clamp_min(NORM_EPS**2).sqrt()
                 cosine = qm @ w_k.mT / (q_norm[:, :, None] * k_norm[:, None, :])  # (B, C, C)
                 parts.append((cosine * self.temperature).softmax(-1) @ w_v)  # (B, C, C + 1)
-        b = max(len(part) for part in parts)
-        weight = torch.cat([part.expand(b, -1, -1) for part in parts], 1)
-        return weight[..., :-1], weight[..., -1:].mT
+        return [(w[..., :-1].contiguous(), w[..., -1].contiguous()) for w in parts]
 
     def mix(
         self,
         values: list[Tensor],
-        projection: tuple[Tensor, Tensor],
+        projections: list[tuple[Tensor, Tensor]],
         mask: Tensor | None,
         last: bool,
     ) -> Tensor:
@@ -186,7 +188,7 @@ class CASA(nn.Module):
 
         Args:
             values: normed input, values and, if local, convolved values, (B, rows, W, C).
-            projection: see :meth:`projection`.
+            projections: see :meth:`projections`.
             mask: see :func:`attention_mask`.
             last: whether these are the last rows of the shifted image.
 
@@ -194,13 +196,9 @@ class CASA(nn.Module):
             (B, rows, W, C).
         """
         x, v, *parts = values  # parts: what is added up before the last projection
-        qkt = project(x, *projection)
-        attended = []
+        attended = [project(x, *projection) for projection in projections]
         if self.spatial:
-            qk, qkt = qkt.split([2 * self.dim, qkt.shape[-1] - 2 * self.dim], -1)
-            attended.append(self.spatial_attention(qk, v, mask, last))
-        if self.channel:
-            attended.append(qkt)
+            attended[0] = self.spatial_attention(attended[0], v, mask, last)
         if self.interaction and len(attended) == 2:
             s, t = attended
             attended = [torch.addcmul(s * torch.sigmoid(t), t, torch.sigmoid(s))]
@@ -222,22 +220,23 @@ class CASA(nn.Module):
 def moments(x: Tensor, norm: nn.Module, rows: int) -> Tensor:
     """The sum over all pixels of [norm(x), 1]^T [norm(x), 1]: (B, H, W, C) -> (B, C + 1, C + 1)."""
     exact = torch.promote_types(x.dtype, torch.float32)
-    second: Tensor | None = None
-    for top, bottom in spans(x.shape[1], rows):
+    b, height, width, c = x.shape
+    second, first = x.new_zeros(b, c, c, dtype=exact), x.new_zeros(b, 1, c, dtype=exact)
+    for top, bottom in spans(height, rows):
         n = norm(x[:, top:bottom]).flatten(1, 2).to(exact)  # (B, N, C)
-        n = F.pad(n, (0, 1), value=1.0)
-        product = n.mT @ n
-        second = product if second is None else second + product
-    assert second is not None
-    return second
+        second = second + n.mT @ n
+        first = first + n.sum(1, keepdim=True)
+    count = first.new_full((b, 1, 1), height * width)
+    left, right = torch.cat([second, first], 1), torch.cat([first.mT, count], 1)
+    return torch.cat([left, right], 2)
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(B, H, W, C) by (B or 1, N, C) and (B or 1, 1, N), a projection for each image: (..., N)."""
+    """(B, H, W, C) by (B or 1, N, C) and (B or 1, N), a projection for each image: (B, H, W, N)."""
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     if len(weight) == 1:
-        return F.linear(x, weight[0], bias[0, 0])
-    return torch.baddbmm(bias, x.flatten(1, 2), weight.mT).unflatten(1, x.shape[1:3])
+        return F.linear(x, weight[0], bias[0])
+    return torch.baddbmm(bias[:, None], x.flatten(1, 2), weight.mT).unflatten(1, x.shape[1:3])
 
 
 def init_projection(linear: nn.Linear) -> None:

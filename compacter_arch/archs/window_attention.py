@@ -103,8 +103,9 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Te
         return logits.softmax(-1) @ v
     if mask is not None:
         mask = mask.expand(*q.shape[:4], -1, -1).flatten(0, 2) if mask.shape[0] > 1 else mask[0]
-    y = F.scaled_dot_product_attention(*(t.flatten(0, 2) for t in (q, k, v)), mask, scale=1.0)
-    return y.unflatten(0, q.shape[:3])
+    grid = q.shape[:3]
+    q, k, v = (t.flatten(0, 2) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, mask, scale=1.0).unflatten(0, grid)
 
 
 class RelativePositionBias(nn.Module):

@@ -71,7 +71,8 @@ def one_line_errors(debug: bool) -> Iterator[None]:
         if debug:
             raise
         remedy = (
-            "make batch_size_per_gpu or gt_size smaller, or set network_g: use_checkpoint: true"
+            "make batch_size_per_gpu or gt_size smaller, leave out keep_on_device, or set "
+            "network_g: use_checkpoint: true"
         )
         raise UserError(f"the GPU's memory is too small: {remedy}") from error
     except (ValueError, OSError, lmdb.Error) as error:

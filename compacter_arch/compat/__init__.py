@@ -14,7 +14,17 @@ import importlib
 import importlib.util
 import logging
 
-from . import checkpoints, images, imports, lmdb_files, loading, options, registry, training
+from . import (
+    checkpoints,
+    images,
+    imports,
+    lmdb_files,
+    loading,
+    metrics,
+    options,
+    registry,
+    training,
+)
 from .options import safe_loader
 
 __all__ = ["apply", "safe_loader"]
@@ -30,6 +40,7 @@ _REPAIRS = (
     *loading.REPAIRS,
     *images.REPAIRS,
     *lmdb_files.REPAIRS,
+    *metrics.REPAIRS,
     *registry.REPAIRS,
 )
 _applied = False

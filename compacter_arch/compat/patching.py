@@ -12,7 +12,7 @@ Function = Callable[..., Any]
 
 
 def rebind(old: Any, new: Any) -> None:
-    """Replace an object by another in every loaded BasicSR module that holds it by name.
+    """Replace an object by another in every loaded BasicSR module and registry that holds it.
 
     BasicSR imports names (``from x import y``), so that setting one module's attribute would miss
     the others' copies.
@@ -23,6 +23,9 @@ def rebind(old: Any, new: Any) -> None:
         for name, value in list(vars(module).items()):
             if value is old:
                 setattr(module, name, new)
+            registered = getattr(value, "_obj_map", None)  # of a registry
+            if isinstance(registered, dict):
+                registered.update({key: new for key, part in registered.items() if part is old})
 
 
 def patch(owner: Any, name: str) -> Callable[[Function], Function]:

@@ -17,18 +17,21 @@ from basicsr.utils import FileClient, bgr2ycbcr, imfrombytes, img2tensor
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .raw_store import RawStore, is_gray
+
 CHANNELS = (1, 3)
 GRAY_WEIGHTS = np.array([3735, 19235, 9798])  # of blue, green, red, in 1 / 2**15
 
 
 class DegradationDataset(Dataset[dict[str, Any]]):
-    """Clean images from a folder, an LMDB or a meta_info file, and their degraded copies.
+    """Clean images from a folder, an LMDB, a raw store or a list, and their degraded copies.
 
     Args:
         opt: options of an option file:
 
-            - dataroot_gt: folder of the images, or an LMDB of BasicSR's format.
-            - io_backend: ``{type: disk}`` or ``{type: lmdb}``.
+            - dataroot_gt: folder of the images, an LMDB of BasicSR's format, or a raw store, see
+              :mod:`~compacter_arch.data.raw_store`.
+            - io_backend: ``{type: disk}``, ``{type: lmdb}`` or ``{type: raw}``.
             - meta_info_file: lists the images below ``dataroot_gt`` (default: all of the folder).
             - in_chans: 3 for RGB (default), 1 for gray.
             - the level, see the subclass: a number, or [lowest, highest] to draw from in training.
@@ -52,11 +55,16 @@ class DegradationDataset(Dataset[dict[str, Any]]):
         if self.in_chans not in CHANNELS:
             raise ValueError(f"in_chans: {self.in_chans!r} must be 3 (RGB) or 1 (gray)")
         self.levels = self.read_levels(opt[self.level_key])
-        # BasicSR's listing of single images; its data set calls every image "lq".
-        listing = {key: opt[key] for key in ("meta_info_file",) if opt.get(key) is not None}
         self.io_backend = dict(opt["io_backend"])
-        listing |= {"dataroot_lq": opt["dataroot_gt"], "io_backend": self.io_backend}
-        self.paths = [{"gt_path": path} for path in SingleImageDataset(listing).paths]
+        self.store: RawStore | None = None
+        if self.io_backend["type"] == "raw":
+            self.store = RawStore(opt["dataroot_gt"])
+            paths = self.store.names(opt.get("meta_info_file"))
+        else:  # BasicSR's listing of single images; its data set calls every image "lq"
+            listing = {key: opt[key] for key in ("meta_info_file",) if opt.get(key) is not None}
+            listing |= {"dataroot_lq": opt["dataroot_gt"], "io_backend": self.io_backend}
+            paths = SingleImageDataset(listing).paths
+        self.paths = [{"gt_path": path} for path in paths]
         self.file_client: FileClient | None = None
 
     def __len__(self) -> int:
@@ -65,17 +73,29 @@ class DegradationDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """``lq`` and ``gt``: (in_chans, H, W) float32, gt in [0, 1]; their path."""
         path = self.paths[index]["gt_path"]
-        if self.file_client is None:
-            backend = dict(self.io_backend)
-            self.file_client = FileClient(backend.pop("type"), **backend)
-        gt = imfrombytes(self.file_client.get(path, "lq"))
-        if self.in_chans == 1:
-            gt = self.to_gray(gt)[..., None]
+        gt = self.read(path)
         if self.train:
             gt, _ = paired_random_crop(gt, gt, self.opt["gt_size"], 1, path)
             gt = augment(gt.copy(), self.opt["use_hflip"], self.opt["use_rot"])
+        if gt.shape[2] > self.in_chans:
+            gt = self.to_gray(gt)[..., None]
+        elif gt.shape[2] < self.in_chans:
+            gt = gt.repeat(self.in_chans, axis=2)
         tensors: list[Tensor] = img2tensor([gt.astype(np.float32) / 255, self.degrade(gt)])
         return {"gt": tensors[0], "lq": tensors[1], "gt_path": path, "lq_path": path}
+
+    def read(self, path: str) -> np.ndarray:
+        """(H, W, 3) uint8, channels BGR, or (H, W, 1) if the image is gray.
+
+        Only a store tells of gray that nobody asked for.
+        """
+        if self.store is not None:
+            return self.store[path]
+        if self.file_client is None:
+            backend = dict(self.io_backend)
+            self.file_client = FileClient(backend.pop("type"), **backend)
+        image: np.ndarray = imfrombytes(self.file_client.get(path, "lq"))
+        return image[..., :1] if self.in_chans == 1 and is_gray(image) else image
 
     def read_levels(self, value: Any) -> tuple[float, float]:
         """Lowest and highest level."""
@@ -94,7 +114,7 @@ class DegradationDataset(Dataset[dict[str, Any]]):
         return levels[0], levels[1]
 
     def to_gray(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8, channels BGR -> (H, W) uint8."""
+        """(H, W, 3) uint8, colour in channels BGR -> (H, W) uint8."""
         raise NotImplementedError
 
     def degrade(self, gt: np.ndarray) -> np.ndarray:
@@ -144,10 +164,7 @@ class JPEGCompressionDataset(DegradationDataset):
     level_key, lowest, highest = "quality", 1, 100
 
     def to_gray(self, image: np.ndarray) -> np.ndarray:
-        """Y of colour, and gray as it is."""
-        blue, green, red = image[..., 0], image[..., 1], image[..., 2]
-        if np.array_equal(blue, green) and np.array_equal(green, red):
-            return blue
+        """Y."""
         return bgr2ycbcr(image, y_only=True)
 
     def degrade(self, gt: np.ndarray) -> np.ndarray:

@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 from basicsr.models.sr_model import SRModel
+from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer, lr_scheduler
+
+from .validation import validate
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 OPTIMIZERS: dict[str, Any] = {
@@ -47,11 +50,17 @@ class RestorationModel(SRModel):
     - compile: ``torch.compile`` the network that is trained.
     - channels_last: keep its weights and images in that memory format.
 
-    Validation and testing use the plain network in float32.
+    Validation and testing use the plain network in float32; see :mod:`.validation`. Of several
+    processes each takes a part of the images.
+
+    No step waits for the GPU: images are copied to it in passing, and the losses of a step are
+    read when a log is due.
 
     Raises:
         ValueError: a key has a value that it cannot have.
     """
+
+    net_g: Any  # a network, maybe in the wrapper of several processes or GPUs
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.keys = opt["train"] if opt["is_train"] else {}
@@ -89,9 +98,16 @@ class RestorationModel(SRModel):
         self.schedulers += [SCHEDULERS[name](opt, **arguments) for opt in self.optimizers]
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """BasicSR's, in the memory format of the weights."""
+        """BasicSR's without waiting for the copies, and in the memory format of the weights."""
         if self.keys.get("channels_last"):
             data = data | {"lq": data["lq"].contiguous(memory_format=torch.channels_last)}
+        data = {name: data[name] for name in ("lq", "gt") if name in data}
+        if self.device.type == "cuda":
+            for name, images in data.items():
+                data[name] = images.to(self.device, non_blocking=True)
+                # BasicSR's prefetcher copies in a stream of its own. It must not copy the batch
+                # after next into the memory of one that a step behind still works on.
+                data[name].record_stream(torch.cuda.current_stream())
         super().feed_data(data)
 
     def optimize_parameters(self, current_iter: int) -> None:
@@ -124,6 +140,38 @@ class RestorationModel(SRModel):
         self.log_dict = self.reduce_loss_dict(log)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
+
+    def reduce_loss_dict(self, loss_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses as they are; their numbers would have to be waited for."""
+        return {name: loss.detach() for name, loss in loss_dict.items()}
+
+    def get_current_log(self) -> dict[str, float]:
+        """The losses of the last step; of several processes, all must ask together.
+
+        Returns:
+            What BasicSR's ``reduce_loss_dict`` makes of them: means over the processes.
+        """
+        return super().reduce_loss_dict(self.log_dict)
+
+    def test(self) -> None:
+        """BasicSR's, past the wrapper of several processes, whose forward passes wait."""
+        wrapped, self.net_g = self.net_g, self.get_bare_model(self.net_g)
+        try:
+            super().test()
+        finally:
+            self.net_g = wrapped
+
+    def nondist_validation(
+        self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool
+    ) -> None:
+        """By this process alone."""
+        validate(self, dataloader, current_iter, tb_logger, save_img)
+
+    def dist_validation(
+        self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool
+    ) -> None:
+        """By all processes."""
+        validate(self, dataloader, current_iter, tb_logger, save_img, *get_dist_info())
 
     def losses(self, output: Tensor, gt: Tensor) -> dict[str, Tensor]:
         """The losses of the option file, by the names that ``SRModel`` logs."""

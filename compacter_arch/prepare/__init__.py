@@ -8,6 +8,7 @@ from .lmdb_files import make_lmdb
 from .lr import make_lr
 from .meta_info import make_meta_info
 from .pairs import make_pairs
+from .raw import make_raw
 from .resize import imresize
 from .subimages import make_subimages
 from .verification import Report, verify
@@ -21,6 +22,7 @@ __all__ = [
     "make_lr",
     "make_meta_info",
     "make_pairs",
+    "make_raw",
     "make_subimages",
     "verify",
 ]

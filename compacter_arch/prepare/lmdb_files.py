@@ -74,7 +74,7 @@ def _pack(images: Sequence[tuple[Path, Shape]], part: Path, out: Path, workers: 
     left in its memory; so they hold the same wherever an earlier run was killed.
     """
     sizes = [_largest(path, shape) for path, shape in images]
-    ends = list(_batch_ends(sizes))
+    ends = list(batch_ends(sizes))
     map_size = sum(size + 2**14 for size in sizes) * 2 + 2**24  # not written, only reserved
 
     done = _usable(images, ends, part, map_size)
@@ -118,7 +118,7 @@ def _value(image: tuple[Path, Shape]) -> bytes:
     return data if path.suffix.lower() in _AS_THEY_ARE else encode_png(img, level=1)
 
 
-def _batch_ends(sizes: Sequence[int]) -> Iterator[int]:
+def batch_ends(sizes: Sequence[int]) -> Iterator[int]:
     """Where batches end, whatever was done before."""
     count = held = 0
     for end, size in enumerate(sizes, 1):

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
-import lmdb
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from compacter_arch.errors import UserError
-from compacter_arch.training.checks.data import ENDINGS, lmdb_sizes
 
-from .files import list_images, read_image
 from .jobs import in_parallel
 from .resize import imresize
+from .sources import Source, open_source
 
 _RESEMBLES = 20.0  # dB; a wrong or shifted pair stays below, any bicubic LR image far above
 _BORDER = 3  # LR pixels at a cut edge, beyond which MATLAB's kernel saw what we do not
@@ -41,56 +36,6 @@ class _Found:
     bicubic: str = "no"  # "yes", or "inside": all but the border
 
 
-class _Folder:
-    """The images of a folder, by name without suffix."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.paths = {path.stem: path for path in list_images(root)}
-        self.names = {stem: path.name for stem, path in self.paths.items()}
-
-    def label(self, key: str) -> str:
-        return str(self.paths[key])
-
-    def read(self, key: str) -> np.ndarray:
-        return read_image(self.paths[key], color=True)
-
-
-class _Lmdb:
-    """The images of an LMDB, by key."""
-
-    def __init__(self, root: Path, environment: Any) -> None:
-        self.root, self.environment = root, environment
-        self.sizes = lmdb_sizes(str(root))
-        self.names = {key: f"{key}.png" for key in self.sizes}
-        entries = environment.stat()["entries"]
-        if entries != len(self.sizes):
-            raise UserError(
-                f"{root}: {entries:,} images in data.mdb, {len(self.sizes):,} in meta_info.txt; "
-                "pack it anew"
-            )
-
-    def label(self, key: str) -> str:
-        return f"key {key!r} of {self.root}"
-
-    def read(self, key: str) -> np.ndarray:
-        with self.environment.begin() as transaction:
-            data = transaction.get(key.encode())
-        if data is None:
-            raise UserError(f"{self.label(key)} is in meta_info.txt alone; pack it anew")
-        try:
-            with Image.open(io.BytesIO(data)) as header:
-                ending = ENDINGS.get(header.format or "", b"")
-        except UnidentifiedImageError:
-            raise UserError(f"{self.label(key)} is not an image; pack it anew") from None
-        img = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        if img is None or ending not in data[-64:]:
-            raise UserError(f"{self.label(key)} is damaged; pack it anew")
-        if img.shape[:2] != self.sizes[key]:
-            raise UserError(f"{self.label(key)} has another size in meta_info.txt; pack it anew")
-        return img
-
-
 def verify(
     gt: Path,
     *,
@@ -102,7 +47,7 @@ def verify(
     """Decode every image of a data set and look whether its pairs fit.
 
     Args:
-        gt: Folder of images, or LMDB.
+        gt: Folder of images, LMDB or raw store.
         lq: The same, of their degraded images.
         scale: GT has this times the sides of LQ. From 2 on, LQ is compared with MATLAB's bicubic.
         count: How many images there are to be.
@@ -112,7 +57,7 @@ def verify(
         A summary and the problems.
 
     Raises:
-        UserError: A folder or LMDB cannot be read at all.
+        UserError: A folder, LMDB or store cannot be read at all.
     """
     if scale < 1:
         raise UserError(f"scale {scale}: give an integer of at least 1")
@@ -120,8 +65,8 @@ def verify(
         raise UserError(f"{lq}: is GT itself; give the folder of its LQ images")
     problems = []
     with ExitStack() as stack:
-        large = stack.enter_context(_images(gt))
-        small = stack.enter_context(_images(lq)) if lq else None
+        large = stack.enter_context(open_source(gt))
+        small = stack.enter_context(open_source(lq)) if lq else None
         if count is not None and len(large.names) != count:
             problems.append(f"{gt}: {len(large.names):,} images in place of {count:,}")
         keys = sorted(large.names)
@@ -139,29 +84,13 @@ def verify(
     return Report(text, problems)
 
 
-@contextmanager
-def _images(root: Path) -> Iterator[_Folder | _Lmdb]:
-    if root.suffix != ".lmdb":
-        yield _Folder(root)
-        return
-    for file in ("data.mdb", "meta_info.txt"):
-        if not (root / file).is_file():
-            raise UserError(f"{root / file}: missing; pack it with basicsr prepare lmdb")
-    try:
-        environment = lmdb.open(str(root), readonly=True, lock=False, readahead=False)
-    except lmdb.Error as error:
-        raise UserError(f"{root}: cannot be read: {error}; pack it anew") from error
-    with environment:
-        yield _Lmdb(root, environment)
-
-
-def _alone(side: _Folder | _Lmdb, other: _Folder | _Lmdb) -> list[str]:
+def _alone(side: Source, other: Source) -> list[str]:
     """A problem for every image of one side without one of the same name on the other."""
     keys = sorted(key for key, name in side.names.items() if other.names.get(key) != name)
     return [f"{side.label(key)}: no {side.names[key]} in {other.root}" for key in keys]
 
 
-def _look(key: str, large: _Folder | _Lmdb, small: _Folder | _Lmdb | None, scale: int) -> _Found:
+def _look(key: str, large: Source, small: Source | None, scale: int) -> _Found:
     try:
         gt = large.read(key)
         lq = small.read(key) if small else None

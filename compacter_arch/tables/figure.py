@@ -17,11 +17,12 @@ from basicsr.utils import tensor2img
 
 from ..archs import Bicubic
 from ..errors import UserError
+from ..metrics.scoring import score
 from ..prepare import imresize
 from ..prepare.files import read_image, write_file, write_png
 from ..training.checks.known_keys import suggestion
 from ..training.comparison import CROP, busiest_square
-from .measure import build_test_set, missing_folder, score
+from .measure import build_test_set, missing_folder
 from .models import Model
 from .plots import new_figure
 from .profile import one_line
@@ -121,8 +122,7 @@ def compare_image(
         lq = sample["lq"][None].clone()  # tensor2img clips in place, maybe the input itself
         with one_line(model.file or model.label), torch.inference_mode():
             output = model.network.to(device)(lq.to(device))[0].cpu()
-        scores = score(output, sample["gt"], protocol.metrics, None)
-        panels.append(Panel(model.label, tensor2img([output]), scores))
+        panels.append(Panel(model.label, *score(output, sample["gt"], protocol.metrics)))
     return panels
 
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from basicsr.data import build_dataset
-from basicsr.metrics import calculate_metric
-from basicsr.utils import imwrite, tensor2img
 from torch import nn
 from tqdm import tqdm
 
 import compacter_arch
 
+from ..metrics.scoring import Scoring
 from ..training.checks.quiet import quiet_logger
 from .cache import Cache, fingerprint, hash_folder, hash_network
 from .protocols import Protocol
@@ -94,7 +91,8 @@ def measure(
 ) -> dict[str, float]:
     """The mean of every metric over the images of a test set.
 
-    With a GPU, metrics of one image are computed while the network restores the next.
+    Metrics and files of one image are made while the network restores the next, as far as that is
+    faster: see :class:`Scoring`.
 
     Args:
         network: on ``device``, in evaluation mode.
@@ -107,30 +105,13 @@ def measure(
         The metrics by name.
     """
     dataset = build_test_set(protocol, name)
-    on_cpu = torch.device(device).type == "cpu"
-    scores: list[dict[str, float]] = []
-    futures: list[Future[dict[str, float]]] = []
-    with ThreadPoolExecutor(1) as pool:
+    with Scoring(protocol.metrics, device) as scoring:
         for index in range(len(dataset)):
             sample = dataset[index]
             with torch.inference_mode():
                 output = network(sample["lq"][None].to(device))[0].cpu()
-            path = save_to / f"{Path(sample['gt_path']).stem}.png" if save_to else None
-            job = partial(score, output, sample["gt"], protocol.metrics, path)
-            if on_cpu:  # a second thread would bring a team of its own that waits for ours
-                scores.append(job())
-            else:
-                futures.append(pool.submit(job))
+            file = save_to / f"{Path(sample['gt_path']).stem}.png" if save_to else None
+            scoring.add(output, sample["gt"], file)
             on_image()
-    scores += [future.result() for future in futures]
+    scores = scoring.results()
     return {metric: float(np.mean([score[metric] for score in scores])) for metric in scores[0]}
-
-
-def score(
-    output: torch.Tensor, gt: torch.Tensor, metrics: Any, path: Path | None
-) -> dict[str, float]:
-    """All metrics of one image, as BasicSR's validation computes them; saves it if asked."""
-    images = {"img": tensor2img([output]), "img2": tensor2img([gt])}
-    if path is not None:
-        imwrite(images["img"], str(path))
-    return {name: float(calculate_metric(images, dict(opt))) for name, opt in metrics.items()}

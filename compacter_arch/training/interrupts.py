@@ -72,13 +72,16 @@ class StopRequest:
     def unless_stopped(self, work: Callable[[], None]) -> bool:
         """Do work that may be cut off anywhere, such as validation.
 
+        The processes of a distributed run share such work and wait for each other in it. They must
+        all call; all of them begin or none, and it is not cut off.
+
         Returns:
             Whether it was done whole; False if the run had been, or was then, asked to stop.
         """
-        if self.reason:
+        if self.agreed():
             return False
         try:
-            self._interruptible = True
+            self._interruptible = not dist.is_initialized()
             work()
         except Interrupted:
             return False
@@ -86,8 +89,11 @@ class StopRequest:
             self._interruptible = False
         return True
 
-    def agreed(self, iteration: int) -> bool:
-        """Whether to stop after this iteration; all processes of a distributed run decide alike."""
+    def agreed(self, iteration: int = 0) -> bool:
+        """Whether to stop after this iteration; all processes of a distributed run decide alike.
+
+        They vote in every ``AGREE_EVERY``-th iteration, and at once without one.
+        """
         if not dist.is_initialized():
             return bool(self.reason)
         if iteration % AGREE_EVERY:

@@ -23,6 +23,7 @@ class Progress:
 
     def __init__(self, opt: Options, start_iter: int, tb_logger: Any) -> None:
         self.print_freq = int(opt["logger"]["print_freq"])
+        self.dist = opt["dist"]
         self.messages = MessageLogger(opt, start_iter, tb_logger)
         self.logger = get_root_logger()
         # A terminal without a width shows no bar at all.
@@ -63,9 +64,10 @@ class Progress:
         Args:
             data_time, iter_time: mean seconds of waiting for a batch, and of a whole iteration.
         """
-        self.bar.update()
+        drawn = self.bar.update()  # a few times a second, if there is a bar
         due = iteration % self.print_freq == 0
-        if not due and not self.on_terminal:
+        # To read the losses is to wait for the GPU, and for the other processes if there are any.
+        if not due and (self.dist or not drawn):
             return
         rates, losses = model.get_current_learning_rate(), model.get_current_log()
         if self.on_terminal:

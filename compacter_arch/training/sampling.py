@@ -17,6 +17,7 @@ from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from basicsr.utils import set_random_seed
 from torch.utils.data import DataLoader, Sampler
 
+from .device_images import DeviceImages, device_of, is_kept
 from .options import Options
 
 SEEDS_APART = 1_000_003  # epochs of one manual_seed before the next one's shuffles begin
@@ -65,6 +66,9 @@ class Batches:
         loader.worker_init_fn = partial(start_worker, loader.worker_init_fn, self.over)
         prefetch = opt["datasets"]["train"].get("prefetch_mode")
         self.on_gpu = prefetch == "cuda" and torch.cuda.is_available()
+        self.kept: DeviceImages | None = None
+        if is_kept(loader.dataset):
+            self.kept = DeviceImages(loader.dataset, device_of(opt))
 
     def __enter__(self) -> Batches:
         return self
@@ -80,6 +84,9 @@ class Batches:
         # take their seeds from it: they follow from the seed and the iteration alone.
         seed = self.opt["manual_seed"] + self.opt["rank"] + SEEDS_APART * iteration
         set_random_seed(seed % 2**32)
+        if self.kept is not None:
+            yield from map(self.kept.batch, self.loader.batch_sampler or ())
+            return
         if not self.on_gpu:
             yield from self.loader
             return

@@ -19,6 +19,7 @@ def evaluate(opt: Options) -> dict[str, dict[str, float]]:
 
     Returns:
         Mean of every metric over the images of every data set: ``{data set: {metric: value}}``.
+        Of several processes, the first one alone gives them.
     """
     torch.backends.cudnn.benchmark = True
     make_exp_dirs(opt)
@@ -39,4 +40,4 @@ def evaluate(opt: Options) -> dict[str, dict[str, float]]:
         logger.info(f"Testing {name}...")
         model.validation(loader, opt["name"], None, opt["val"]["save_img"])
         results[name] = dict(getattr(model, "metric_results", {}))
-    return results
+    return results if opt["rank"] == 0 else {}

@@ -18,6 +18,7 @@ from basicsr.utils import (
     make_exp_dirs,
     mkdir_and_rename,
 )
+from basicsr.utils.dist_util import master_only
 from basicsr.utils.options import copy_opt_file, dict2str
 
 from .comparison import compare_with_input
@@ -44,6 +45,8 @@ def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
     copy_opt_file(opt_file, opt["path"]["experiments_root"])
     logger = open_log(opt, "train")
     tb_logger = init_tb_loggers(opt)
+    # Page-locked batches are copied to a GPU without being waited for.
+    opt["datasets"]["train"].setdefault("pin_memory", opt["num_gpu"] != 0)
     loader, sampler, val_loaders, _, total_iters = create_train_val_dataloader(opt, logger)
     model = build_model(opt)
     iteration = 0
@@ -95,8 +98,9 @@ def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
         model.save(epoch=-1, current_iter=-1)
         if opt.get("val") and not validated:
             stop.unless_stopped(validate)
-        if opt.get("val") and opt["val"].get("comparison") and opt["rank"] == 0:
-            stop.unless_stopped(lambda: compare_with_input(model, val_loaders, opt))
+        if opt.get("val") and opt["val"].get("comparison"):
+            compare = master_only(compare_with_input)
+            stop.unless_stopped(lambda: compare(model, val_loaders, opt))
     if tb_logger:
         tb_logger.close()
     return stop.reason

@@ -19,6 +19,15 @@ def test_repairs_reach_every_module_that_imported_the_name() -> None:
     assert hasattr(img_util.imfrombytes, "__wrapped__")
 
 
+def test_repairs_reach_what_is_registered() -> None:
+    """Option files name a metric, which BasicSR looks up in its registry."""
+    from basicsr.metrics import calculate_ssim, psnr_ssim
+    from basicsr.utils.registry import METRIC_REGISTRY
+
+    assert METRIC_REGISTRY.get("calculate_ssim") is calculate_ssim is psnr_ssim.calculate_ssim
+    assert hasattr(calculate_ssim, "__wrapped__")
+
+
 def test_patch_leaves_what_is_gone_alone() -> None:
     owner = SimpleNamespace()
     patch(owner, "gone")(lambda original: None)

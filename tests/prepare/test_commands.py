@@ -17,7 +17,7 @@ from .tools import noise_png, smooth_image
 
 README = Path(compacter_arch.__file__).parents[1] / "datasets" / "README.md"
 STUBS = 'set -eu\nHOME=/archives\nbasicsr() { echo "$*"; }\nmkdir() { :; }\ncp() { :; }\n'
-TASKS = {"lr", "subimages", "lmdb", "benchmarks", "pairs", "verify"}
+TASKS = {"lr", "subimages", "lmdb", "raw", "benchmarks", "pairs", "verify"}
 
 
 def command(capsys: pytest.CaptureFixture[str], *words: object, status: int = 0) -> str:
@@ -56,10 +56,17 @@ def test_the_way_of_a_training_set(
         assert out == f"{name}.lmdb: 36 images packed\n"
     out = command(capsys, "lmdb", "LR_sub", "-o", "LR.lmdb")
     assert out == "LR.lmdb: is there already\n"
+    for name in ("GT", "LR"):
+        out = command(capsys, "raw", f"{name}.lmdb", "-o", f"{name}.raw")
+        assert out == f"{name}.raw: 36 images decoded\n"
+    out = command(capsys, "raw", "LR_sub", "-o", "LR.raw")
+    assert out == "LR.raw: is there already\n"
     out = command(capsys, "meta_info", "GT_sub", "-o", "list.txt")
     assert out == "list.txt: 36 images listed\n"
-    out = command(capsys, "verify", "GT.lmdb", "--lq", "LR.lmdb", "--scale", 2, "--count", 36)
-    assert out.startswith("GT.lmdb: 36 images, 36 of them in pairs with LR.lmdb at x2; MATLAB's")
+    for kind in ("lmdb", "raw"):
+        gt, lq = f"GT.{kind}", f"LR.{kind}"
+        out = command(capsys, "verify", gt, "--lq", lq, "--scale", 2, "--count", 36)
+        assert out.startswith(f"{gt}: 36 images, 36 of them in pairs with {lq} at x2; MATLAB's")
 
 
 def test_benchmarks(

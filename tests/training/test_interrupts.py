@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 from basicsr.data.data_sampler import EnlargedSampler
 from torch.utils.data import DataLoader, Dataset
 
@@ -170,6 +172,25 @@ def test_nothing_is_worked_on_after_a_stop():
         assert stop.unless_stopped(lambda: done.append(1)) and done == [1]
         interrupt()
         assert not stop.unless_stopped(lambda: done.append(2)) and done == [1]
+
+
+@pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
+def test_work_of_several_processes_is_not_cut_off(tmp_path: Path):
+    """The others would wait for the one that has left."""
+    dist.init_process_group("gloo", f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    done: list[int] = []
+
+    def work() -> None:
+        interrupt()
+        done.append(1)
+
+    try:
+        with StopRequest() as stop:
+            assert stop.unless_stopped(work) and done == [1] and stop.reason == "SIGINT"
+            assert not stop.unless_stopped(work) and stop.agreed() and done == [1]
+            assert not stop.agreed(1)  # they vote in every tenth iteration
+    finally:
+        dist.destroy_process_group()
 
 
 class Signalled(Dataset[int]):

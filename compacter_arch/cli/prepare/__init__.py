@@ -14,13 +14,14 @@ import argparse
 
 from ...errors import UserError
 from ..subcommands import add_commands
-from . import benchmarks, demo, lmdb, lr, meta_info, pairs, subimages, verify
+from . import benchmarks, demo, lmdb, lr, meta_info, pairs, raw, subimages, verify
 
 COMMANDS = {
     "demo": demo,
     "lr": lr,
     "subimages": subimages,
     "lmdb": lmdb,
+    "raw": raw,
     "meta_info": meta_info,
     "benchmarks": benchmarks,
     "pairs": pairs,

@@ -1,8 +1,8 @@
 """Look through a prepared data set.
 
-Decodes every image of a folder or an LMDB and looks whether names and sizes pair up. From scale 2
-on it tells how many LQ images are bit for bit MATLAB's bicubic of their GT, and which do not
-even resemble it. The status is 1 if there is a problem.
+Decodes every image of a folder or an LMDB, or checks the sums of a raw store, and looks whether
+names and sizes pair up. From scale 2 on it tells how many LQ images are bit for bit MATLAB's
+bicubic of their GT, and which do not even resemble it. The status is 1 if there is a problem.
 
 example:
   basicsr prepare verify datasets/Set5/GTmod2 --lq datasets/Set5/LRbicx2 --scale 2 --count 5
@@ -21,8 +21,8 @@ _NAMED = 10  # problems; more are counted
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """GT, ``--lq``, ``--scale`` and ``--count``."""
-    parser.add_argument("gt", type=Path, metavar="GT", help="folder of images, or NAME.lmdb")
-    parser.add_argument("--lq", type=Path, help="folder or LMDB of their degraded images")
+    parser.add_argument("gt", type=Path, metavar="GT", help="folder, NAME.lmdb or NAME.raw")
+    parser.add_argument("--lq", type=Path, help="the same, of their degraded images")
     parser.add_argument("--scale", type=int, default=1, help="of GT to LQ (default: 1)")
     parser.add_argument("--count", type=int, help="the number of images that there must be")
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from ...data.raw_store import RawStore
 from ...data.subsets_dataset import SubsetsDataset, subset_options
+from ..device_images import check_room, device_of, is_kept
 from ..options import Options
 from .findings import Findings
 from .quiet import quiet_logger
@@ -38,6 +40,8 @@ def check_data(opt: Options, is_train: bool, found: Findings) -> dict[str, Any]:
             parts = subset_options(dataset_opt)
             for part in parts:
                 check_paths(where, part, found)
+                if len(found.problems) == problems:
+                    check_stores(where, part, found)
                 if part["type"] == "PairedImageDataset" and len(found.problems) == problems:
                     check_pairs(where, part, found)
             if len(found.problems) > problems:
@@ -54,6 +58,8 @@ def check_data(opt: Options, is_train: bool, found: Findings) -> dict[str, Any]:
                     check_images(where, member, part, found)
             if len(found.problems) == problems:
                 dataset[0]
+                if phase == "train" and is_kept(dataset):
+                    check_room(dataset, device_of(opt))
                 built[phase] = dataset
         if phase == "train" and phase in built:
             check_batch(opt, len(built[phase]), found)
@@ -73,6 +79,20 @@ def check_paths(where: str, dataset_opt: Mapping[str, Any], found: Findings) -> 
                 found.problems.append(f"{where}.{key}: {path} does not exist{here}")
             elif not Path(str(path)).is_dir() and key != "meta_info_file":
                 found.problems.append(f"{where}.{key}: {path} is not a folder")
+
+
+def check_stores(where: str, dataset_opt: Mapping[str, Any], found: Findings) -> None:
+    """Raw stores are whole, and are given to a type that reads them."""
+    if dataset_opt.get("io_backend", {}).get("type") != "raw":
+        return
+    if dataset_opt["type"] == "PairedImageDataset":
+        found.problems.append(
+            f"{where}.type: PairedImageDataset does not read raw stores; use RawPairedImageDataset"
+        )
+    for key in ("dataroot_gt", "dataroot_lq"):
+        if dataset_opt.get(key) is not None:
+            with found.blame(f"{where}.{key}"):
+                RawStore(dataset_opt[key])
 
 
 def check_pairs(where: str, dataset_opt: Mapping[str, Any], found: Findings) -> None:
@@ -126,11 +146,12 @@ def image_pairs(
     dataset: Any, dataset_opt: Mapping[str, Any]
 ) -> Iterator[tuple[tuple[str, Size] | None, tuple[str, Size] | None]]:
     """(gt, lq) of every sample, each (path, size); nothing for data sets that list no paths."""
-    lmdb = dataset_opt.get("io_backend", {}).get("type") == "lmdb"
+    backend = dataset_opt.get("io_backend", {}).get("type")
+    sizes_of = {"lmdb": lmdb_sizes, "raw": raw_sizes}.get(backend)
     sizes = {
-        side: lmdb_sizes(dataset_opt[f"dataroot_{side}"])
+        side: sizes_of(dataset_opt[f"dataroot_{side}"])
         for side in ("gt", "lq")
-        if lmdb and dataset_opt.get(f"dataroot_{side}")
+        if sizes_of and dataset_opt.get(f"dataroot_{side}")
     }
     for sample in getattr(dataset, "paths", []):
         paths = sample if isinstance(sample, dict) else {"lq_path": sample}
@@ -139,7 +160,7 @@ def image_pairs(
             path = paths.get(f"{name}_path")
             if not isinstance(path, str):
                 return None
-            if not lmdb:
+            if sizes_of is None:
                 return path, image_size(Path(path))
             size = sizes.get(name, {}).get(path)
             return (f"key {path!r} of {dataset_opt[f'dataroot_{name}']}", size) if size else None
@@ -177,6 +198,11 @@ def lmdb_sizes(root: str) -> dict[str, Size]:
         if match:
             sizes[match[1]] = (int(match[2]), int(match[3]))
     return sizes
+
+
+def raw_sizes(root: str) -> dict[str, Size]:
+    """Image sizes by name of a raw store."""
+    return {name: entry.shape[:2] for name, entry in RawStore(root).entries.items()}
 
 
 def check_batch(opt: Options, images: int, found: Findings) -> None:

@@ -62,7 +62,7 @@ def check_dataset_values(
     """The values of one data set."""
     backend = dataset.get("io_backend", {"type": "disk"})
     if not isinstance(backend, dict) or "type" not in backend:
-        found.problems.append(f"{where}.io_backend: must hold `type: disk` or `type: lmdb`")
+        found.problems.append(f"{where}.io_backend: must hold `type: disk`, `lmdb` or `raw`")
     for key in ("dataroot_gt", "dataroot_lq"):
         if not isinstance(dataset.get(key), (str, type(None))):
             found.problems.append(f"{where}.{key}: {dataset[key]!r} must be the path of a folder")
