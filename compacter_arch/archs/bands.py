@@ -17,6 +17,8 @@ from torch import Tensor
 
 BAND_PIXELS = 8192  # at 200 float32 channels 6.5 MB
 
+is_compiling: Callable[[], bool] = getattr(torch.compiler, "is_compiling", lambda: False)  # 2.3
+
 Rows = tuple[int, int]  # the first, and the first that is not part of it
 
 
@@ -27,7 +29,7 @@ def rows_per_band(x: Tensor, multiple: int) -> int:
     anyway, on a GPU, and while the network is traced or compiled, where loops are unrolled.
     """
     b, height, width, _ = x.shape
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    traced = is_compiling() or torch.jit.is_tracing()
     if traced or torch.is_grad_enabled() or x.device.type != "cpu":
         return height
     return min(max(BAND_PIXELS // (b * width * multiple), 1) * multiple, height)
