@@ -139,7 +139,10 @@ class CompacterArch(nn.Module):
         # What all blocks add to their attention logits: the unshifted ones, the shifted ones.
         bias = None if self.position_bias is None else self.position_bias()
         columns = x.shape[3] // self.window[1]
-        masks = [attention_mask(bias, s, columns, self.window, x.device) for s in (False, True)]
+        masks = [
+            attention_mask(bias, shift, columns, self.window, x.device)
+            for shift in (False, any(self.shifts))
+        ]
         features = shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))
         for block, shift in zip(self.blocks, self.shifts, strict=True):
             mask = masks[shift]

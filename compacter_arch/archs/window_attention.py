@@ -85,7 +85,7 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Te
     """Dot-product attention of windows.
 
     On a GPU by PyTorch's fused kernels. On a CPU by two products and a softmax, which for windows
-    of 64 pixels and heads of 16 channels take half the time of PyTorch's fused kernel there.
+    of 64 pixels and heads of 16 channels take less time than PyTorch's fused kernel there.
 
     Args:
         q, k, v: (B, nH, nW, heads, h * w, C / heads). The scale is in q already.

@@ -18,6 +18,7 @@ from compacter_arch.training.device_images import DeviceImages, is_kept
 from compacter_arch.training.sampling import Batches
 
 from ..conftest import Project
+from ..data.test_raw_dataset import DISK
 from ..prepare.tools import random_image
 
 CPU = torch.device("cpu")
@@ -36,7 +37,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 write_png(root / name / half / f"{number}.png", random_image(number, shape))
         for half in ("GT", "LQ"):
             make_raw(root / name / half, root / name / f"{half}.raw")
-    return {
+    return DISK | {
         "name": "subsets",
         "type": "SubsetsDataset",
         "subset_type": "RawPairedImageDataset",
@@ -44,13 +45,6 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "dataroot_gt": f"{root}/{{}}/GT.raw",
         "dataroot_lq": f"{root}/{{}}/LQ.raw",
         "io_backend": {"type": "raw"},
-        "phase": "train",
-        "scale": 2,
-        "gt_size": 8,
-        "use_hflip": True,
-        "use_rot": True,
-        "num_worker_per_gpu": 0,
-        "batch_size_per_gpu": 2,
         "mean": [0.4, 0.5, 0.6],
         "std": [0.2, 0.3, 0.4],
     }
