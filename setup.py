@@ -32,7 +32,7 @@ setup(
     package_dir={"compacter_arch.options": "options"},
     package_data={
         "compacter_arch.options": ["*.yml"],
-        "compacter_arch": ["py.typed", "tables/*.csv"],
+        "compacter_arch": ["py.typed", "tables/*.csv", "fused/*.cpp"],
     },
     install_requires=[
         "basicsr>=1.4.2",

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compacter_arch import CompacterArch
 from compacter_arch.cli.arguments import positive
 from compacter_arch.errors import UserError
+from compacter_arch.inference import accelerate
 from compacter_arch.tables.complexity import (
     count_multi_adds,
     count_parameters,
@@ -55,10 +57,12 @@ class Mode:
     Attributes:
         dtype: of autocast; None for float32 without it.
         compile: the mode of ``torch.compile``; None for eager.
+        fast: the fast path of :mod:`compacter_arch.inference`, which there is for Compacter alone.
     """
 
     dtype: torch.dtype | None = None
     compile: str | None = None
+    fast: bool = False
 
 
 EAGER = "eager"
@@ -69,21 +73,33 @@ MODES = {
     "fp16": Mode(torch.float16),
     "compile": Mode(compile="default"),
     "compile-bf16": Mode(torch.bfloat16, "default"),
+    "fast": Mode(fast=True),
+    "fast-bf16": Mode(torch.bfloat16, fast=True),
     "graphs": Mode(compile="reduce-overhead"),  # CUDA graphs
     "graphs-fp16": Mode(torch.float16, "reduce-overhead"),
 }
 
 
 def forward_pass(network: nn.Module, x: Tensor, mode: Mode) -> Callable[[], Tensor]:
-    """A call that runs the network on ``x`` in a mode."""
-    compiled = torch.compile(network, mode=mode.compile, dynamic=False) if mode.compile else network
+    """A call that runs the network on ``x`` in a mode.
+
+    Raises:
+        UnavailableError: the network has no fast path.
+    """
+    autocast = mode.dtype if not mode.fast else None
+    if mode.fast:
+        ready = accelerate(network, "fp32" if mode.dtype is None else "bf16")
+    elif mode.compile:
+        ready = torch.compile(network, mode=mode.compile, dynamic=False)
+    else:
+        ready = network
 
     def call() -> Tensor:
         with (
             torch.inference_mode(),
-            torch.autocast(x.device.type, mode.dtype, enabled=mode.dtype is not None),
+            torch.autocast(x.device.type, autocast, enabled=autocast is not None),
         ):
-            return compiled(x)
+            return ready(x)
 
     return call
 
@@ -95,8 +111,10 @@ def runnable(
     calls, failures = {}, []
     for mode in modes:
         for name, network in networks.items():
-            call = forward_pass(network, x, MODES[mode])
+            if MODES[mode].fast and not isinstance(network, CompacterArch):
+                continue
             try:
+                call = forward_pass(network, x, MODES[mode])
                 call()
             except Exception as error:  # of whatever kind: the others are measured nevertheless
                 failures.append(f"- {name}, {mode}: {describe(error).splitlines()[0]}")
@@ -149,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="+",
         choices=MODES,
         default=[],
-        help="besides eager float32: autocast, torch.compile, CUDA graphs, both",
+        help="besides eager float32: autocast, torch.compile, both; Compacter's fast path; CUDA graphs",
     )
     parser.add_argument(
         "--only", nargs="+", choices=PEERS, metavar="NAME", help="networks (default: all)"

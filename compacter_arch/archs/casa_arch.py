@@ -140,13 +140,6 @@ class CASA(nn.Module):
     def projections(self, x: Tensor, norm: nn.Module, rows: int) -> list[tuple[Tensor, Tensor]]:
         """The projections to Q and K and to T, the channel attention's output.
 
-        CWSA, the channel attention of Q, K, V, is T = V A^T with A = softmax(norm(Q)^T norm(K) t)
-        over the channels, the norms along H * W. Q, K and V being projections of x, Q^T K and the
-        norms follow from the second moments of x alone: Q^T K = W_q M W_k^T, with M the sum over
-        all pixels of [x, 1]^T [x, 1] and the biases as last column of W; and T = x (A W_v)^T is a
-        projection of x too. So Q, K and their norms are never needed for the whole image at once.
-        In float32 at least: the moments of a large image exceed float16.
-
         Args:
             x: (B, H, W, C).
             norm: of x, to be applied here.
@@ -157,7 +150,6 @@ class CASA(nn.Module):
             (1, 2C), if there is a spatial attention; of T, (B, C, C) and (B, C), if there is one
             of the channels.
         """
-        exact = torch.promote_types(x.dtype, torch.float32)
         parts = []
         if self.spatial:
             weight = torch.cat([self.qkv.weight, self.qkv.bias[:, None]], 1)  # (3C, C + 1)
@@ -166,15 +158,11 @@ class CASA(nn.Module):
             parts.append(torch.cat([w_q, w_k])[None])
         if self.temperature is not None:
             linear = self.qkv if self.qkv_channel is None else self.qkv_channel
+            # In float32 at least: the moments of a large image exceed float16.
             with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
                 m = moments(x, norm, rows)
-                weight = torch.cat([linear.weight, linear.bias[:, None]], 1).to(exact)
-                w_q, w_k, w_v = weight.chunk(3)  # each (C, C + 1)
-                qm, km = w_q @ m, w_k @ m  # (B, C, C + 1)
-                q_norm = (qm * w_q).sum(-1).clamp_min(NORM_EPS**2).sqrt()  # (B, C)
-                k_norm = (km * w_k).sum(-1).clamp_min(NORM_EPS**2).sqrt()
-                cosine = qm @ w_k.mT / (q_norm[:, :, None] * k_norm[:, None, :])  # (B, C, C)
-                parts.append((cosine * self.temperature).softmax(-1) @ w_v)  # (B, C, C + 1)
+                weight = torch.cat([linear.weight, linear.bias[:, None]], 1).to(m.dtype)
+                parts.append(channel_projection(weight, m, self.temperature))
         return [(w[..., :-1].contiguous(), w[..., -1].contiguous()) for w in parts]
 
     def mix(
@@ -215,6 +203,31 @@ class CASA(nn.Module):
             mask = torch.cat([inner, mask[1:]]) if last else mask[:1]
         y = window_reverse(window_attention(q, k, v, mask), self.window)
         return torch.roll(y, self.step[1], 2) if self.shift else y
+
+
+def channel_projection(weight: Tensor, m: Tensor, temperature: Tensor) -> Tensor:
+    """CWSA, the channel attention, as a projection of its input x.
+
+    T = V A^T with A = softmax(norm(Q)^T norm(K) t) over the channels, the norms along H * W. Q, K
+    and V being projections of x, Q^T K and the norms follow from the second moments of x alone:
+    Q^T K = W_q M W_k^T, with M the sum over all pixels of [x, 1]^T [x, 1] and the biases as last
+    column of W; and T = x (A W_v)^T is a projection of x too. So Q, K and their norms are never
+    needed for the whole image at once.
+
+    Args:
+        weight: of x to Q, K and V, (3C, C + 1), the biases last.
+        m: (B, C + 1, C + 1), see :func:`moments`.
+        temperature: t, (1,).
+
+    Returns:
+        (B, C, C + 1), the biases last.
+    """
+    w_q, w_k, w_v = weight.chunk(3)  # each (C, C + 1)
+    qm, km = w_q @ m, w_k @ m  # (B, C, C + 1)
+    q_norm = (qm * w_q).sum(-1).clamp_min(NORM_EPS**2).sqrt()  # (B, C)
+    k_norm = (km * w_k).sum(-1).clamp_min(NORM_EPS**2).sqrt()
+    cosine = qm @ w_k.mT / (q_norm[:, :, None] * k_norm[:, None, :])  # (B, C, C)
+    return (cosine * temperature).softmax(-1) @ w_v
 
 
 def moments(x: Tensor, norm: nn.Module, rows: int) -> Tensor:

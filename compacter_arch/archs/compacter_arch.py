@@ -136,25 +136,29 @@ class CompacterArch(nn.Module):
         """(B, in_chans, H, W) -> (B, in_chans, H * upscale, W * upscale)."""
         height, width = x.shape[2:]
         x = pad_image(x, self.window)
-        # What all blocks add to their attention logits: the unshifted ones, the shifted ones.
+        shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))
+        features = self.conv_last(self.body(shallow)) + shallow
+        y = F.pixel_shuffle(self.reconstruct(features), self.upscale)
+        if self.input_skip:
+            y = y + self.enlarge(x)
+        return y[:, :, : height * self.upscale, : width * self.upscale].contiguous()
+
+    def body(self, features: Tensor) -> Tensor:
+        """The blocks: (B, dim, H, W) -> (B, dim, H, W), whole windows."""
+        # What they add to their attention logits: the unshifted ones, the shifted ones.
         bias = None if self.position_bias is None else self.position_bias()
-        columns = x.shape[3] // self.window[1]
+        columns = features.shape[3] // self.window[1]
         masks = [
-            attention_mask(bias, shift, columns, self.window, x.device)
+            attention_mask(bias, shift, columns, self.window, features.device)
             for shift in (False, any(self.shifts))
         ]
-        features = shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))
         for block, shift in zip(self.blocks, self.shifts, strict=True):
             mask = masks[shift]
             if self.use_checkpoint and self.training:
                 features = checkpoint(block, features, mask, use_reentrant=False)
             else:
                 features = block(features, mask)
-        features = self.conv_last(features) + shallow
-        y = F.pixel_shuffle(self.reconstruct(features), self.upscale)
-        if self.input_skip:
-            y = y + self.enlarge(x)
-        return y[:, :, : height * self.upscale, : width * self.upscale].contiguous()
+        return features
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

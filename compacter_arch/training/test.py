@@ -7,15 +7,19 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.models import build_model
 from basicsr.utils import make_exp_dirs
 
+from ..fused import UnavailableError
+from ..inference import accelerate
 from .options import Options
 from .train import open_log
 
 
-def evaluate(opt: Options) -> dict[str, dict[str, float]]:
+def evaluate(opt: Options, precision: str | None = None) -> dict[str, dict[str, float]]:
     """Test as an option file says.
 
     Args:
         opt: completed and checked options.
+        precision: test the network that :func:`~compacter_arch.inference.accelerate` makes of the
+            option file's; where there is none, log why and test the plain one.
 
     Returns:
         Mean of every metric over the images of every data set: ``{data set: {metric: value}}``.
@@ -34,6 +38,11 @@ def evaluate(opt: Options) -> dict[str, dict[str, float]]:
         )
         logger.info(f"Number of test images in {dataset_opt['name']}: {len(dataset)}")
     model = build_model(opt)
+    if precision:
+        try:
+            model.net_g = accelerate(model.get_bare_model(model.net_g), precision)
+        except UnavailableError as error:
+            logger.warning(f"--fast: {error}. The plain network is tested, in float32.")
     results = {}
     for loader in loaders:
         name = loader.dataset.opt["name"]

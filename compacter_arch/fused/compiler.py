@@ -1,0 +1,114 @@
+"""The kernels compiled for this machine and kept for the next time."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("block.cpp")
+COMPILERS = ("c++", "g++", "clang++")  # those that know GCC's vector types
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fPIC",
+    "-shared",
+    "-pthread",
+)
+
+
+class UnavailableError(Exception):
+    """The kernels cannot be had here, or not for this network; says why in one line."""
+
+
+def find_compiler() -> str:
+    """The compiler that the environment variable ``CXX`` names, or the first one on the path.
+
+    Raises:
+        UnavailableError: there is none.
+    """
+    names = (os.environ["CXX"],) if os.environ.get("CXX") else COMPILERS
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    raise UnavailableError(f"no C++ compiler found ({', '.join(names)}); install g++ or clang++")
+
+
+@cache
+def predefined_macros(compiler: str) -> str:
+    """What the compiler defines by itself here: its version, and the instructions of this CPU."""
+    return _call([compiler, *FLAGS[:3], "-dM", "-E", "-x", "c++", os.devnull])
+
+
+def has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices and the compiler knows it.
+
+    Raises:
+        UnavailableError: no compiler.
+    """
+    return "__AVX512BF16__" in predefined_macros(find_compiler())
+
+
+def load_library(constants: Mapping[str, int]) -> ctypes.CDLL:
+    """The functions of ``block.cpp`` for one network.
+
+    They are compiled once for each compiler, CPU and set of constants and kept in
+    ``$XDG_CACHE_HOME/compacter_arch`` (``~/.cache/compacter_arch``), or for this process alone
+    where that cannot be written.
+
+    Args:
+        constants: ``DIM``, ``HEADS``, ...; see ``block.cpp``.
+
+    Raises:
+        UnavailableError: no compiler, or it fails.
+    """
+    compiler = find_compiler()
+    flags = [*FLAGS, *(f"-D{name}={value}" for name, value in constants.items())]
+    known = [SOURCE.read_text(encoding="utf-8"), compiler, *flags, predefined_macros(compiler)]
+    name = hashlib.sha256("\0".join(known).encode()).hexdigest()[:24] + ".so"
+    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    file = Path(cache_home, "compacter_arch", name)
+    try:
+        return ctypes.CDLL(str(file))
+    except OSError:  # not there yet, or damaged
+        pass
+    with tempfile.TemporaryDirectory() as folder:
+        built = Path(folder, name)
+        _call([compiler, *flags, str(SOURCE), "-o", str(built)])
+        try:
+            keep(built, file)
+        except OSError:  # a home that cannot be written: loaded from where it is, which may vanish
+            file = built
+        return ctypes.CDLL(str(file))
+
+
+def keep(built: Path, file: Path) -> None:
+    """Put a library into the cache, at once: others may be loading it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        shutil.copyfile(built, part)
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _call(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UnavailableError(f"{command[0]}: {error.strerror}") from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        first = next((line for line in lines if "error" in line), lines[0])
+        raise UnavailableError(f"{command[0]} failed: {first}")
+    return done.stdout

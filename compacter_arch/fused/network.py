@@ -1,0 +1,252 @@
+"""Compacter with its blocks computed by the compiled kernels."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..archs import CASA, DSGM, CompacterArch
+from ..archs.casa_arch import channel_projection
+from ..archs.compacter_arch import CompacterBlock, deduce_options
+from ..archs.window_attention import attention_mask
+from .compiler import UnavailableError, has_bf16, load_library
+
+MULTIPLE = 16  # channels and pixels of a vector, on the CPU with the widest ones
+MAX_WINDOW = 256  # pixels of a window: all that is known of one lies on the stack of a thread
+SPANS = 64  # parts of an image whose moments are summed one by one
+
+
+class FusedCompacter(CompacterArch):
+    """A network for inference on a CPU, several times as fast: the same results to 1e-5.
+
+    The weights are taken over from ``network``; later changes of them are not seen.
+
+    Args:
+        network: any device and mode; it stays as it is.
+        dtype: ``torch.float32``; or ``torch.bfloat16``, the type of the factors of all matrix
+            products in the blocks, while sums, norms and images stay float32.
+
+    Raises:
+        UnavailableError: no compiler; no bfloat16 on this CPU; a design or size of network that
+            the kernels were not written for.
+    """
+
+    def __init__(self, network: CompacterArch, dtype: torch.dtype = torch.float32) -> None:
+        state = network.state_dict()
+        super().__init__(**deduce_options(state))
+        check_design(self)
+        if dtype not in (torch.float32, torch.bfloat16):
+            raise UnavailableError(f"no kernels for {dtype}")
+        if dtype == torch.bfloat16 and not has_bf16():
+            raise UnavailableError("this CPU has no bfloat16 instructions that the kernels know")
+        self.load_state_dict(state)
+        self.eval().requires_grad_(False)
+        block: Any = self.blocks[0]
+        casa, ffn = block.casa, block.ffn
+        constants = {
+            "DIM": casa.dim,
+            "HEADS": casa.num_heads,
+            "HIDDEN": ffn.fc_out.in_features,
+            "WINDOW_H": self.window[0],
+            "WINDOW_W": self.window[1],
+        }
+        if dtype == torch.bfloat16:
+            constants["BF16"] = 1
+        self.library = load_library(constants)
+        with torch.no_grad():
+            bias = None if self.position_bias is None else self.position_bias()
+            masks = {shift: block_masks(bias, shift, casa) for shift in set(self.shifts)}
+            self.kernels = [
+                FusedBlock(block, masks[shift], dtype)
+                for block, shift in zip(self.blocks, self.shifts, strict=True)
+            ]
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """As ``CompacterArch``: (B, in_chans, H, W) -> (B, in_chans, H * upscale, W * upscale).
+
+        Raises:
+            ValueError: ``x`` is not in float32 on a CPU.
+        """
+        if x.dtype != torch.float32 or x.device.type != "cpu":
+            raise ValueError(f"FusedCompacter needs float32 on a CPU, got {x.dtype} on {x.device}")
+        return super().forward(x)
+
+    def body(self, features: Tensor) -> Tensor:
+        """The blocks: (B, C, H, W) -> (B, C, H, W)."""
+        x = features.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+        v, y = torch.empty_like(x), torch.empty_like(x)
+        for kernel in self.kernels:
+            kernel.run(self.library, x, v, y)
+            x, y = y, x
+        return x.permute(0, 3, 1, 2)
+
+
+def check_design(network: CompacterArch) -> None:
+    """Refuse what the kernels were not written for.
+
+    Raises:
+        UnavailableError: says what.
+    """
+    block: Any = network.blocks[0]
+    casa, ffn = block.casa, block.ffn
+    complete = (
+        isinstance(ffn, DSGM)
+        and casa.spatial
+        and casa.interaction
+        and casa.local is not None
+        and casa.temperature is not None
+        and casa.qkv_channel is None
+    )
+    if not complete:
+        raise UnavailableError("the kernels know the complete CASA and DSGM alone")
+    pixels = casa.window[0] * casa.window[1]
+    sizes = {
+        "dim / num_heads": casa.dim // casa.num_heads,
+        "dim x expansion_ratio": ffn.fc_out.in_features,
+        "pixels of a window": pixels,
+    }
+    for name, size in sizes.items():
+        if size % MULTIPLE:
+            raise UnavailableError(f"the kernels need multiples of {MULTIPLE}, {name} is {size}")
+    if pixels > MAX_WINDOW:
+        raise UnavailableError(f"the kernels take windows of {MAX_WINDOW} pixels, not {pixels}")
+
+
+class Pointers(ctypes.Structure):
+    """A structure of pointers to tensors, which it keeps alive."""
+
+    def __init__(self, **tensors: Tensor) -> None:
+        super().__init__(**{name: tensor.data_ptr() for name, tensor in tensors.items()})
+        self.tensors = tensors
+
+
+class Mix(Pointers):
+    """``struct Mix`` of ``block.cpp``."""
+
+    _fields_ = [
+        (name, ctypes.c_void_p)
+        for name in "w_q w_k w_t w_o b_q b_k b_t b_o masks local b_local".split()
+    ]
+
+
+class FeedForward(Pointers):
+    """``struct FeedForward`` of ``block.cpp``."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in "w_in w_out b_in b_out conv b_conv".split()]
+
+
+class FusedBlock:
+    """The weights of a block as the kernels read them, and the calls.
+
+    Args:
+        block: in float32 on the CPU.
+        masks: see :func:`block_masks`.
+        dtype: of the factors of matrix products.
+    """
+
+    def __init__(self, block: CompacterBlock, masks: Tensor, dtype: torch.dtype) -> None:
+        casa: Any = block.casa
+        ffn: Any = block.ffn
+        self.casa, self.dtype = casa, dtype
+        # Q, K, V of the bare norm, in float64 as its moments are: (3C, C + 1), biases last.
+        self.qkv = folded(casa.qkv, block.norm1)
+        w_q, w_k, w_v = self.qkv.chunk(3)
+        w_q = w_q * (casa.dim // casa.num_heads) ** -0.5
+        self.w_v, self.b_v = right_factor(w_v[:, :-1], dtype), vector(w_v[:, -1])
+        self.mix = {
+            "w_q": right_factor(w_q[:, :-1], dtype),
+            "b_q": vector(w_q[:, -1]),
+            "w_k": w_k[:, :-1].to(dtype).contiguous(),
+            "b_k": vector(w_k[:, -1]),
+            "w_o": right_factor(casa.proj.weight, dtype),
+            "b_o": vector(casa.proj.bias),
+            "masks": masks,
+            "local": vector(casa.local.weight.permute(2, 3, 1, 0)),
+            "b_local": vector(casa.local.bias),
+        }
+        w_in = folded(ffn.fc_in, block.norm2)
+        self.feed_forward = FeedForward(
+            w_in=right_factor(w_in[:, :-1], dtype),
+            b_in=vector(w_in[:, -1]),
+            w_out=right_factor(ffn.fc_out.weight, dtype),
+            b_out=vector(ffn.fc_out.bias),
+            conv=vector(ffn.dwconv.weight.permute(2, 3, 1, 0)),
+            b_conv=vector(ffn.dwconv.bias),
+        )
+
+    def run(self, library: ctypes.CDLL, x: Tensor, v: Tensor, y: Tensor) -> None:
+        """The block of ``x``, (B, H, W, C) in whole windows, into ``y``.
+
+        Args:
+            library: compiled for the sizes of this block.
+            x, v: changed, ``v`` being a place to work in.
+            y: the result.
+        """
+        b, height, width, c = x.shape
+        threads = ctypes.c_int(torch.get_num_threads())
+        size = [ctypes.c_int64(n) for n in (b, height, width)]
+        image, value, result = (pointer(t) for t in (x, v, y))
+
+        second = torch.empty(b, SPANS, c, c, dtype=torch.float64)
+        first = torch.empty(b, SPANS, 1, c, dtype=torch.float64)
+        pixels, spans = ctypes.c_int64(height * width), ctypes.c_int64(SPANS)
+        library.values(
+            *(image, value, pointer(second), pointer(first), pointer(self.w_v), pointer(self.b_v)),
+            *(size[0], pixels, spans, threads),
+        )
+        second, first = second.sum(1), first.sum(1)
+        count = first.new_full((b, 1, 1), height * width)
+        moments = torch.cat(
+            [torch.cat([second, first], 1), torch.cat([first.mT, count], 1)], 2
+        )  # (B, C + 1, C + 1)
+        w_t = channel_projection(self.qkv, moments, self.casa.temperature.double())
+
+        mix = Mix(
+            w_t=right_factor(w_t[..., :-1], self.dtype), b_t=vector(w_t[..., -1]), **self.mix
+        )
+        steps = [ctypes.c_int(step) for step in self.casa.step]
+        variants = ctypes.c_int(len(mix.tensors["masks"]))
+        library.mix(image, value, ctypes.byref(mix), *size, *steps, variants, threads)
+        library.feed_forward(image, result, ctypes.byref(self.feed_forward), *size, threads)
+
+
+def block_masks(bias: Tensor | None, shift: bool, casa: CASA) -> Tensor:
+    """What is added to the logits: (1 or 4, heads, h * w, h * w), in float32.
+
+    Of four, those of windows elsewhere, in the last column, in the last row, and in both.
+    """
+    h, w = casa.window
+    mask = attention_mask(bias, shift, 2, casa.window, torch.device("cpu"))
+    if mask is None:
+        mask = torch.zeros(1, 1, 1, 1, 1)
+    return vector(mask.flatten(0, 1).expand(-1, casa.num_heads, h * w, h * w))
+
+
+def folded(linear: nn.Linear, norm: nn.LayerNorm) -> Tensor:
+    """``linear(norm(x))`` as a projection of the bare norm: (N, C + 1) in float64, bias last."""
+    weight, bias = linear.weight.double(), linear.bias.double() + linear.weight.double() @ (
+        norm.bias.double()
+    )
+    return torch.cat([weight * norm.weight.double(), bias[:, None]], 1)
+
+
+def right_factor(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """A projection (..., N, C) as a right factor: (..., C, N); bfloat16 in pairs, (..., C/2, N, 2)."""
+    weight = weight.mT.to(dtype)
+    if dtype == torch.bfloat16:
+        weight = weight.unflatten(-2, (-1, 2)).transpose(-1, -2)
+    return weight.contiguous()
+
+
+def vector(x: Tensor) -> Tensor:
+    """In float32, contiguous."""
+    return x.float().contiguous()
+
+
+def pointer(x: Tensor) -> ctypes.c_void_p:
+    """To the first element."""
+    return ctypes.c_void_p(x.data_ptr())
