@@ -3,7 +3,9 @@
     python -m benchmarks.scaling --plot benchmarks/scaling.png --output benchmarks/README.md
     python -m benchmarks.scaling --sides 2048 4096 --batches --windows --depths
 
-One table for each; the rows of a table are measured side by side. x2, eager float32.
+    python -m benchmarks.scaling --fast --sides 128 256 512 1024 --batches --windows --depths
+
+One table for each; the rows of a table are measured side by side. x2, float32.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 
 from compacter_arch.archs import CompacterArch
 from compacter_arch.cli.arguments import positive
+from compacter_arch.inference import accelerate
 from compacter_arch.tables.complexity import (
     count_multi_adds,
     describe_device,
@@ -72,16 +75,23 @@ class Point:
         side: of the square input in pixels.
         batch: images.
         options: of the network.
+        fast: by the fast path of :mod:`compacter_arch.inference`.
     """
 
     label: str
     side: int
     batch: int
     options: dict[str, Any]
+    fast: bool = False
 
-    def build(self) -> nn.Module:
-        """The network, in evaluation mode."""
-        return Batch(CompacterArch(**self.options), self.batch).eval()
+    def build(self, device: torch.device, fast: bool = False) -> nn.Module:
+        """The network in evaluation mode; the plain one, or its fast path.
+
+        Raises:
+            UnavailableError: there is no fast path.
+        """
+        network: nn.Module = CompacterArch(**self.options).to(device).eval()
+        return Batch(accelerate(network) if fast else network, self.batch)
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,7 @@ class Measured:
 
 def measure(points: Sequence[Point], rounds: int, device: torch.device) -> list[Measured]:
     """Measure points side by side."""
-    networks = [point.build().to(device) for point in points]
+    networks = [point.build(device, point.fast) for point in points]
     images = [torch.rand(1, 3, point.side, point.side, device=device) for point in points]
     steps: dict[int | str, Callable[[], object]] = {
         i: partial(network, x) for i, (network, x) in enumerate(zip(networks, images, strict=True))
@@ -135,9 +145,8 @@ def measure(points: Sequence[Point], rounds: int, device: torch.device) -> list[
     measured = []
     for i, (point, network) in enumerate(zip(points, networks, strict=True)):
         size = (point.side, point.side)
-        with torch.device("meta"):
-            moved = count_bytes(point.build(), size)
-        adds = count_multi_adds(network, size).total
+        plain = point.build(torch.device("meta"))
+        moved, adds = count_bytes(plain, size), count_multi_adds(plain, size).total
         memory = measure_peak_memory(network, size, device=device)
         seconds = (times[i], times["product"], times["copy"])
         measured.append(Measured(point, adds, moved, seconds, memory))
@@ -204,16 +213,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--side", type=positive, default=128, help="of the image for the others (default: 128)"
     )
+    parser.add_argument(
+        "--fast", action="store_true", help="the fast path (on a CPU: compiled kernels)"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="of --sides, as PNG, PDF or SVG")
     args = parser.parse_args(argv)
     if args.plot:
         check_plot_file(args.plot)
     device = begin(args)
     tables = {
-        "image": [Point(f"{side} x {side}", side, 1, {}) for side in args.sides],
-        "batch": [Point(f"{n}", args.side, n, {}) for n in args.batches],
-        "window": [Point(f"{w} x {w}", args.side, 1, {"window_size": w}) for w in args.windows],
-        "blocks": [Point(f"{n}", args.side, 1, {"num_blocks": n}) for n in args.depths],
+        "image": [Point(f"{side} x {side}", side, 1, {}, args.fast) for side in args.sides],
+        "batch": [Point(f"{n}", args.side, n, {}, args.fast) for n in args.batches],
+        "window": [Point(f"{w} x {w}", args.side, 1, {"window_size": w}, args.fast) for w in args.windows],
+        "blocks": [Point(f"{n}", args.side, 1, {"num_blocks": n}, args.fast) for n in args.depths],
     }
     caption = describe_device(device)
     parts = []

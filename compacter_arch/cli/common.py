@@ -15,7 +15,13 @@ import torch
 
 from ..errors import UserError
 from ..training.checks import Findings, check_options
-from ..training.options import Options, find_option_file, force_options, read_options
+from ..training.options import (
+    Options,
+    find_option_file,
+    force_options,
+    keep_datasets,
+    read_options,
+)
 
 
 def add_option_file(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +57,8 @@ def read_checked(args: argparse.Namespace, is_train: bool) -> tuple[Options, Pat
     file = find_option_file(args.opt)
     opt = read_options(file)
     force_options(opt, args.force_yml)
+    if getattr(args, "datasets", None):
+        keep_datasets(opt, file, args.datasets)
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) > 0:
         return opt, file, Findings()  # the first process checks for all
     found = check_options(opt, file, Path.cwd(), is_train)

@@ -3,7 +3,7 @@
 Results go to results/<name> below the current directory.
 
     basicsr test -opt options/test_Compacter_SRx2.yml
-    basicsr test -opt options/test_Compacter_SRx2.yml --fast
+    basicsr test -opt options/test_Compacter_SRx2.yml --datasets Set5 --fast
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_option_file(parser)
     add_run_flags(parser)
+    parser.add_argument(
+        "--datasets", nargs="+", metavar="NAME", help="test these of the file alone, such as Set5"
+    )
     parser.add_argument(
         "--fast",
         nargs="?",

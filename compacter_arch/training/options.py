@@ -103,6 +103,26 @@ def force_options(opt: Options, entries: list[str]) -> None:
         node[key] = parse_value(text.strip(), entry)
 
 
+def keep_datasets(opt: Options, file: Path, names: list[str]) -> None:
+    """Drop all data sets but those of these names.
+
+    Args:
+        opt: changed in place.
+        file: where they come from, for messages.
+        names: the ``name`` of each.
+
+    Raises:
+        UserError: there is no data set of a name.
+    """
+    sections = opt.get("datasets")
+    datasets = sections if isinstance(sections, dict) else {}
+    known = {d["name"]: key for key, d in datasets.items() if isinstance(d, dict) and "name" in d}
+    for name in names:
+        if name not in known:
+            raise UserError(f"{file}: --datasets: no {name} there, but {', '.join(known)}")
+    opt["datasets"] = {known[name]: datasets[known[name]] for name in names}
+
+
 def parse_value(text: str, entry: str) -> Any:
     """One value of the command line: what YAML reads, and BasicSR's ``none``."""
     if text.lower() == "none":

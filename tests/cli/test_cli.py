@@ -181,6 +181,36 @@ def test_test_prints_one_line_per_data_set(project: Project):
     assert float(first[2]) == pytest.approx(psnr_of_saved(project, "data/val/GT"), abs=1e-4)
 
 
+def test_test_of_some_data_sets(project: Project):
+    second = {**project.options()["datasets"]["val"], "name": "Second", "dataroot_gt": "missing"}
+    file = project.write_test({"datasets.test_2": second})
+    assert project.run("test", "-opt", file).status == 2
+    result = project.run("test", "-opt", file, "--datasets", "TinyVal")
+    assert result.status == 0 and result.out.split()[0] == "TinyVal"
+    result = project.run("test", "-opt", file, "--datasets", "Set5")
+    assert result.status == 2
+    assert result.err.endswith("--datasets: no Set5 there, but TinyVal, Second\n")
+
+
+def test_fast_test_gives_the_same_scores(project: Project, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options = {"network_g.dim": 16, "network_g.num_heads": 1}
+    plain = project.run("test", "-opt", project.write_test(options))
+    fast = project.run("test", "-opt", project.write_test(options), "--fast")
+    assert fast.status == 0, fast.err
+    scores = [float(result.out.splitlines()[-1].split()[2]) for result in (plain, fast)]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+    assert list((tmp_path / "compacter_arch").glob("*.so"))
+
+
+def test_fast_test_where_there_is_no_fast_path(project: Project):
+    result = project.run("test", "-opt", project.write_test({}), "--fast")  # 4 channels a head
+    assert result.status == 0 and result.out.startswith("TinyVal")
+    (log,) = (project.root / "results/tiny").glob("*.log")
+    line = "--fast: the kernels need multiples of 16, dim / num_heads is 4. The plain network is"
+    assert line in log.read_text()
+
+
 def psnr_of_saved(project: Project, gt: str) -> float:
     """Mean PSNR of the images that `test` has saved for TinyVal, by BasicSR's own function."""
     import cv2
