@@ -12,7 +12,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "compacter_arch/__init__.py
 
 TABLE = ["matplotlib>=3.7", "tabulate>=0.9"]
 SPANDREL = ["spandrel>=0.4.2", "spandrel_extra_arches>=0.2"]  # other networks, for benchmarks
-TEST = ["pytest>=7", "hypothesis>=6", *TABLE]
+TEST = ["pytest>=7", "hypothesis>=6", "safetensors>=0.4", *TABLE]
 DEV = [*TEST, "ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "pre-commit>=3"]
 
 setup(
@@ -24,14 +24,19 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    # The option files live at the top level of the repository and travel inside the package.
+    # Option files and weights live at the top level of the repository and travel inside the package.
     packages=[
         *find_packages(include=["compacter_arch", "compacter_arch.*"]),
         "compacter_arch.options",
+        "compacter_arch.pretrained_models",
     ],
-    package_dir={"compacter_arch.options": "options"},
+    package_dir={
+        "compacter_arch.options": "options",
+        "compacter_arch.pretrained_models": "experiments/pretrained_models",
+    },
     package_data={
         "compacter_arch.options": ["*.yml"],
+        "compacter_arch.pretrained_models": ["*.pth"],
         "compacter_arch": ["py.typed", "tables/*.csv", "fused/*.cpp"],
     },
     install_requires=[

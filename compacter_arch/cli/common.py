@@ -22,6 +22,7 @@ from ..training.options import (
     keep_datasets,
     read_options,
 )
+from ..zoo import resolve_weights
 
 
 def add_option_file(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +60,10 @@ def read_checked(args: argparse.Namespace, is_train: bool) -> tuple[Options, Pat
     force_options(opt, args.force_yml)
     if getattr(args, "datasets", None):
         keep_datasets(opt, file, args.datasets)
+    try:
+        resolve_weights(opt)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) > 0:
         return opt, file, Findings()  # the first process checks for all
     found = check_options(opt, file, Path.cwd(), is_train)
