@@ -148,7 +148,7 @@ def test_says_its_recipe(file: str):
     assert opt["manual_seed"] == 0 and opt["num_gpu"] == "auto"
     network = NETWORK | {"upscale": scale, "in_chans": chans}
     if scale > 1:
-        network["input_skip"] = demo
+        network["input_skip"] = True
     assert opt["network_g"] == network
     border = scale if scale > 1 else 0
     measured = dict(opt["val"]["metrics"])
