@@ -24,7 +24,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    # Option files and weights live at the top level of the repository and travel inside the package.
+    # Option files and weights live at the top level and travel inside the package.
     packages=[
         *find_packages(include=["compacter_arch", "compacter_arch.*"]),
         "compacter_arch.options",
@@ -48,6 +48,7 @@ setup(
         "pyyaml>=6",
         "scipy>=1.9",
         "Pillow>=10.1",
+        "tifffile>=2022.8",
         "tqdm>=4.60",
     ],
     extras_require={"table": TABLE, "spandrel": SPANDREL, "test": TEST, "dev": DEV},

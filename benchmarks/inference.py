@@ -87,12 +87,11 @@ def forward_pass(network: nn.Module, x: Tensor, mode: Mode) -> Callable[[], Tens
         UnavailableError: the network has no fast path.
     """
     autocast = mode.dtype if not mode.fast else None
+    ready: Callable[[Tensor], Tensor] = network
     if mode.fast:
         ready = accelerate(network, "fp32" if mode.dtype is None else "bf16")
     elif mode.compile:
         ready = torch.compile(network, mode=mode.compile, dynamic=False)
-    else:
-        ready = network
 
     def call() -> Tensor:
         with (
@@ -167,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="+",
         choices=MODES,
         default=[],
-        help="besides eager float32: autocast, torch.compile, both; Compacter's fast path; CUDA graphs",
+        help="besides eager float32: autocast, torch.compile, Compacter's fast path, CUDA graphs",
     )
     parser.add_argument(
         "--only", nargs="+", choices=PEERS, metavar="NAME", help="networks (default: all)"

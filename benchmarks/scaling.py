@@ -224,7 +224,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables = {
         "image": [Point(f"{side} x {side}", side, 1, {}, args.fast) for side in args.sides],
         "batch": [Point(f"{n}", args.side, n, {}, args.fast) for n in args.batches],
-        "window": [Point(f"{w} x {w}", args.side, 1, {"window_size": w}, args.fast) for w in args.windows],
+        "window": [
+            Point(f"{w} x {w}", args.side, 1, {"window_size": w}, args.fast) for w in args.windows
+        ],
         "blocks": [Point(f"{n}", args.side, 1, {"num_blocks": n}, args.fast) for n in args.depths],
     }
     caption = describe_device(device)

@@ -8,6 +8,8 @@ same, so we take the one that makes the second one useful: ``sigmoid(a) * b + GE
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,8 +46,9 @@ class DSGM(nn.Module):
 
         Each half by itself, as what follows is slower on halves of a tensor.
         """
-        y = F.linear(x, self.fc_in.weight[part], self.fc_in.bias[part]).permute(0, 3, 1, 2)
-        conv = self.dwconv
+        linear: Any = self.fc_in
+        conv: Any = self.dwconv
+        y = F.linear(x, linear.weight[part], linear.bias[part]).permute(0, 3, 1, 2)
         y = F.conv2d(y, conv.weight[part], conv.bias[part], padding=1, groups=self.hidden)
         return y.permute(0, 2, 3, 1)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..allocator import keep_freed_memory
 from ..errors import UserError
-from . import check, figure, prepare, profile, table, test, train
+from . import check, figure, prepare, profile, restore, table, test, train
 from .subcommands import add_commands
 
 COMMANDS = {
@@ -17,6 +17,7 @@ COMMANDS = {
     "test": test,
     "check": check,
     "prepare": prepare,
+    "restore": restore,
     "table": table,
     "profile": profile,
     "figure": figure,

@@ -16,6 +16,8 @@ from .compiler import UnavailableError, has_bf16, load_library
 
 MULTIPLE = 16  # channels and pixels of a vector, on the CPU with the widest ones
 MAX_WINDOW = 256  # pixels of a window: all that is known of one lies on the stack of a thread
+MIX = ("w_q", "w_k", "w_t", "w_o", "b_q", "b_k", "b_t", "b_o", "masks", "local", "b_local")
+FEED_FORWARD = ("w_in", "w_out", "b_in", "b_out", "conv", "b_conv")
 SPANS = 64  # parts of an image whose moments are summed one by one
 
 
@@ -44,8 +46,8 @@ class FusedCompacter(CompacterArch):
             raise UnavailableError("this CPU has no bfloat16 instructions that the kernels know")
         self.load_state_dict(state)
         self.eval().requires_grad_(False)
-        block: Any = self.blocks[0]
-        casa, ffn = block.casa, block.ffn
+        blocks: Any = self.blocks
+        casa, ffn = blocks[0].casa, blocks[0].ffn
         constants = {
             "DIM": casa.dim,
             "HEADS": casa.num_heads,
@@ -61,7 +63,7 @@ class FusedCompacter(CompacterArch):
             masks = {shift: block_masks(bias, shift, casa) for shift in set(self.shifts)}
             self.kernels = [
                 FusedBlock(block, masks[shift], dtype)
-                for block, shift in zip(self.blocks, self.shifts, strict=True)
+                for block, shift in zip(blocks, self.shifts, strict=True)
             ]
 
     @torch.no_grad()
@@ -127,16 +129,13 @@ class Pointers(ctypes.Structure):
 class Mix(Pointers):
     """``struct Mix`` of ``block.cpp``."""
 
-    _fields_ = [
-        (name, ctypes.c_void_p)
-        for name in "w_q w_k w_t w_o b_q b_k b_t b_o masks local b_local".split()
-    ]
+    _fields_ = [(name, ctypes.c_void_p) for name in MIX]
 
 
 class FeedForward(Pointers):
     """``struct FeedForward`` of ``block.cpp``."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in "w_in w_out b_in b_out conv b_conv".split()]
+    _fields_ = [(name, ctypes.c_void_p) for name in FEED_FORWARD]
 
 
 class FusedBlock:
@@ -205,9 +204,7 @@ class FusedBlock:
         )  # (B, C + 1, C + 1)
         w_t = channel_projection(self.qkv, moments, self.casa.temperature.double())
 
-        mix = Mix(
-            w_t=right_factor(w_t[..., :-1], self.dtype), b_t=vector(w_t[..., -1]), **self.mix
-        )
+        mix = Mix(w_t=right_factor(w_t[..., :-1], self.dtype), b_t=vector(w_t[..., -1]), **self.mix)
         steps = [ctypes.c_int(step) for step in self.casa.step]
         variants = ctypes.c_int(len(mix.tensors["masks"]))
         library.mix(image, value, ctypes.byref(mix), *size, *steps, variants, threads)
@@ -228,14 +225,15 @@ def block_masks(bias: Tensor | None, shift: bool, casa: CASA) -> Tensor:
 
 def folded(linear: nn.Linear, norm: nn.LayerNorm) -> Tensor:
     """``linear(norm(x))`` as a projection of the bare norm: (N, C + 1) in float64, bias last."""
-    weight, bias = linear.weight.double(), linear.bias.double() + linear.weight.double() @ (
-        norm.bias.double()
+    weight, bias = (
+        linear.weight.double(),
+        linear.bias.double() + linear.weight.double() @ (norm.bias.double()),
     )
     return torch.cat([weight * norm.weight.double(), bias[:, None]], 1)
 
 
 def right_factor(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A projection (..., N, C) as a right factor: (..., C, N); bfloat16 in pairs, (..., C/2, N, 2)."""
+    """A projection (..., N, C) as a right factor: (..., C, N), or (..., C/2, N, 2) in bfloat16."""
     weight = weight.mT.to(dtype)
     if dtype == torch.bfloat16:
         weight = weight.unflatten(-2, (-1, 2)).transpose(-1, -2)

@@ -240,4 +240,3 @@ def test_accelerate_takes_the_kernels_on_a_cpu():
     assert isinstance(accelerate(network), FusedCompacter)
     with pytest.raises(UnavailableError, match="no kernels for torch.float16"):
         accelerate(network, "fp16")
-

@@ -1,0 +1,119 @@
+"""Restore photographs: enlarge, denoise, derain, ... whole folders of them.
+
+INPUT is a file, a folder (with all below it), a pattern, or - for a list of files on stdin. The
+results go below the folder OUT, in the same tree; or into the file OUT, if it is named as an image.
+Gray, color, alpha, 8 and 16 bits, color profile and EXIF data stay as they are; the orientation is
+carried out. An image that fails is named at the end, and the status is 1.
+
+    basicsr restore photo.jpg -o restored --task sr_x2
+    basicsr restore scans "old/*.tif" -o restored --weights net_g_latest.pth --format png
+    find . -name "*.jpg" | basicsr restore - -o restored --task color_dn --compare
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .arguments import choose_device, positive
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+FORMATS = ("keep", "png", "jpg", "webp", "tif")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, pattern, or -")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument("--weights", metavar="FILE", help="a checkpoint of a Compacter")
+    network.add_argument("--task", metavar="NAME", help="one of our networks, e.g. sr_x2, jpeg")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if any)")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+    parser.add_argument("--plain", action="store_true", help="without compiled kernels, in fp32")
+    parser.add_argument(
+        "--tile",
+        type=tile_size,
+        default="auto",
+        metavar="auto|N",
+        help="pixels of a side; 0: the whole image (default: auto, what the memory allows)",
+    )
+    parser.add_argument(
+        "--overlap", type=int, default=32, metavar="N", help="pixels of the tiles (default: 32)"
+    )
+    parser.add_argument(
+        "--self_ensemble", action="store_true", help="mean over 8 turns: better, 8 times as long"
+    )
+    parser.add_argument("--compare", action="store_true", help="also write before | after")
+    parser.add_argument("--format", choices=FORMATS, default="keep", help="default: the input's")
+    parser.add_argument("--suffix", default="", metavar="TEXT", help="added to the names")
+    parser.add_argument(
+        "--quality", type=positive, default=95, help="of JPEG and WebP, 1 to 100 (default: 95)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+
+
+def tile_size(text: str) -> int | str:
+    """``auto``, or a whole number of pixels, 0 or more."""
+    if text == "auto":
+        return text
+    if (number := int(text)) < 0:
+        raise ValueError
+    return number
+
+
+def run(args: argparse.Namespace) -> int:
+    """Restore; 1 if an image failed."""
+    from ..errors import UserError
+    from ..inference.restoration import Restorer, restore_files
+    from ..inference.selection import find_sources, plan
+    from .bars import Bars
+
+    if args.quality > 100:
+        raise UserError(f"--quality {args.quality}: at most 100")
+    if args.plain and args.precision != "fp32":
+        raise UserError(f"--plain is in fp32; leave out it or --precision {args.precision}")
+    sources, others = find_sources(args.inputs, args.output, sys.stdin)
+    if others:
+        names = ", ".join(path.name for path in others[:3]) + ", ..." * (len(others) > 3)
+        print(f"basicsr restore: {len(others)} left out, no images: {names}", file=sys.stderr)
+    jobs = plan(
+        sources,
+        args.output,
+        args.format,
+        args.suffix,
+        compare=args.compare,
+        overwrite=args.overwrite,
+    )
+    model = network(args.weights or args.task, choose_device(args.device), args)
+    restorer = Restorer(model, args.tile, args.overlap, args.self_ensemble)
+    failed = []
+    with Bars(len(jobs)) as bars:
+        for _, error in restore_files(jobs, restorer, args.quality, bars.tiles):
+            bars.image()
+            if error is not None:
+                failed.append(error)
+    print(f"restored: {len(jobs) - len(failed)} of {len(jobs)} images, to {args.output}")
+    for error in failed:
+        print(f"basicsr restore: error: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def network(name: str, device: torch.device, args: argparse.Namespace) -> nn.Module:
+    """The network as fast as it can be had, or as it was asked for."""
+    from ..fused import UnavailableError
+    from ..inference import accelerate, load_model
+
+    model = load_model(name, device)
+    if args.plain:
+        return model
+    try:
+        return accelerate(model, args.precision)
+    except UnavailableError as error:
+        print(f"basicsr restore: warning: plain network, in fp32: {error}", file=sys.stderr)
+        return model

@@ -1,0 +1,161 @@
+"""Which files to restore, and where the results go; decided before anything is written."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError
+from .encoding import FORMATS
+from .restoration import Job
+
+KEEP = "keep"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to restore, and its place below the folder of the results, still with its own name."""
+
+    file: Path
+    place: Path
+
+
+def find_sources(
+    inputs: Sequence[str], output: Path, lines: Iterable[str]
+) -> tuple[list[Source], list[Path]]:
+    """The files that the arguments of a command name, each once, in their order.
+
+    Args:
+        inputs: files; folders, of which all images are taken, those in folders below too, but none
+            below ``output``; patterns (``*``, ``?``, ``[]``, ``**``) where no file is named so;
+            ``-`` for a list in ``lines``.
+        output: the folder of the results.
+        lines: a file, folder or pattern in each.
+
+    Returns:
+        The files, and what was left out in folders because it is not named as an image.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    names = [
+        name
+        for given in inputs
+        for name in ((line.rstrip("\r\n") for line in lines) if given == "-" else (given,))
+        if name.strip()
+    ]
+    found: dict[Path, Source] = {}
+    others = []
+    for path in (path for name in names for path in expand(name)):
+        for source in files_below(path, output) if path.is_dir() else [of_file(path)]:
+            if path.is_dir() and source.file.suffix.lower() not in FORMATS:
+                others.append(source.file)
+            else:
+                found.setdefault(source.file.resolve(), source)
+    if not found:
+        raise UserError(f"{', '.join(names) or 'no input'}: no images ({' '.join(FORMATS)})")
+    return list(found.values()), others
+
+
+def expand(name: str) -> list[Path]:
+    """What a name stands for.
+
+    Raises:
+        UserError: nothing.
+    """
+    if Path(name).exists():
+        return [Path(name)]
+    paths = sorted(map(Path, glob.glob(name, recursive=True)))
+    if not paths:
+        raise UserError(f"{name}: no such file or folder")
+    return paths
+
+
+def of_file(path: Path) -> Source:
+    """A file that is named by itself."""
+    return Source(path, Path(path.name))
+
+
+def files_below(folder: Path, output: Path) -> Iterator[Source]:
+    """The files in a folder and below, without hidden ones and former results."""
+    results = output.resolve()
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in place.parts)
+        former = results != folder.resolve() and results in path.resolve().parents
+        if path.is_file() and not hidden and not former:
+            yield Source(path, place)
+
+
+def plan(
+    sources: Sequence[Source],
+    output: Path,
+    form: str = KEEP,
+    suffix: str = "",
+    *,
+    compare: bool = False,
+    overwrite: bool = False,
+) -> list[Job]:
+    """Where each result goes.
+
+    Args:
+        output: the folder of the results; or the file of the one result, if its name ends as that
+            of an image.
+        form: ``png``, ``jpg``, ``webp``, ``tif`` or ``keep``.
+        suffix: added to the names.
+        compare: with a picture of before and after, ``<name>_compare``.
+        overwrite: a result may replace an earlier one, or its own input.
+
+    Raises:
+        UserError: two results of one name; a result where there is a file already; a format that
+            cannot be written.
+    """
+    to_file = output.suffix.lower() in FORMATS and not output.is_dir()
+    if to_file and len(sources) > 1:
+        raise UserError(f"{output}: a file cannot hold {len(sources)} images; give a folder")
+    if to_file and (suffix or form not in (KEEP, output.suffix[1:].lower())):
+        raise UserError(f"{output}: leave out --format and --suffix, or give a folder")
+    if not to_file and output.exists() and not output.is_dir():
+        raise UserError(f"{output}: is neither a folder nor named as an image")
+    jobs = []
+    for source in sources:
+        place = source.place
+        ending = place.suffix if form == KEEP else f".{form}"
+        target = output if to_file else output / place.with_name(f"{place.stem}{suffix}{ending}")
+        if target.suffix.lower() not in FORMATS:
+            raise UserError(f"{source.file}: its format cannot be written; give --format")
+        comparison = target.with_name(f"{target.stem}_compare{target.suffix}") if compare else None
+        jobs.append(Job(source.file, target, comparison))
+    check_targets(jobs, overwrite)
+    return jobs
+
+
+def check_targets(jobs: Sequence[Job], overwrite: bool) -> None:
+    """Refuse to lose a file.
+
+    Raises:
+        UserError: says which, of all jobs.
+    """
+    sources = {job.source.resolve(): job for job in jobs}
+    taken: dict[str, Job] = {}
+    problems = []
+    for job in jobs:
+        for target in filter(None, (job.target, job.comparison)):
+            path = target.resolve()
+            other = taken.setdefault(os.path.normcase(path), job)
+            owner = sources.get(path)
+            if other is not job:
+                problems.append(
+                    f"{other.source} and {job.source} would both be written to {target}; "
+                    "give --suffix, or restore them apart"
+                )
+            elif owner is not None and (owner is not job or target == job.comparison):
+                problems.append(f"{target}: is an input itself; give another folder")
+            elif target.exists() and not overwrite:
+                what = "is the input itself" if owner is job else "exists"
+                problems.append(f"{target}: {what}; give --overwrite, --suffix or another folder")
+    if problems:
+        raise UserError("\n".join(problems))
