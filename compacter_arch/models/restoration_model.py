@@ -77,7 +77,7 @@ class RestorationModel(SRModel):
             layers: Any = net  # torch's stubs of some versions lack this form of `to`
             layers.to(memory_format=torch.channels_last)
         if self.keys.get("compile"):
-            net.compile()  # in place: the names of the weights stay
+            net.compile(dynamic=False)  # in place: the names of the weights stay
         return super().model_to_device(net)
 
     def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> Optimizer:
