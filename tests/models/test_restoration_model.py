@@ -112,7 +112,7 @@ def test_memory_format_changes_nothing_but_roundings(project: Project):
 def test_compiled_training(project: Project, monkeypatch: pytest.MonkeyPatch):
     """The trained network is compiled, the names of the weights stay, EMA is not compiled."""
     compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: compiled.append(self))
     weights = train(project, "compiled", train__compile=True)
     assert [type(net).__name__ for net in compiled] == ["CompacterArch"] * 2  # a trial step first
     assert not any("_orig_mod" in key for key in weights)
