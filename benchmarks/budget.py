@@ -145,6 +145,8 @@ def read_trained(name: str) -> Trained:
     psnr, ssim = (curves.get(f"metrics/Set5/{metric}", {}) for metric in ("psnr", "ssim"))
     return Trained(statistics.median(seconds) if seconds else float("nan"), psnr, ssim)
 
+SHOWN = 4  # dB below the best: how networks start is not what is compared
+
 
 def plot(trained: Mapping[str, Trained], file: Path) -> None:
     """PSNR against iterations and against training time."""
@@ -156,6 +158,8 @@ def plot(trained: Mapping[str, Trained], file: Path) -> None:
             left.plot(list(psnr), list(psnr.values()), "-o", **style)
             right.plot([n * seconds / 60 for n in psnr], list(psnr.values()), "-o", **style)
         left.set_ylabel("Set5, PSNR (dB)")
+        best = max(max(psnr.values()) for _, psnr, _ in trained.values())
+        left.set_ylim(best - SHOWN, best + 0.3)
         for axes, label in ((left, "Iteration"), (right, "Training time (min)")):
             axes.set_xlabel(label)
             axes.set_xlim(left=0)

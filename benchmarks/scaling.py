@@ -3,7 +3,7 @@
     python -m benchmarks.scaling --plot benchmarks/scaling.png --output benchmarks/README.md
     python -m benchmarks.scaling --sides 2048 4096 --batches --windows --depths
 
-    python -m benchmarks.scaling --fast --sides 128 256 512 1024 --batches --windows --depths
+    python -m benchmarks.scaling --fast --windows 4 8 16
 
 One table for each; the rows of a table are measured side by side. x2, float32.
 """
@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from compacter_arch.archs import CompacterArch
 from compacter_arch.cli.arguments import positive
+from compacter_arch.errors import UserError
+from compacter_arch.fused import UnavailableError
 from compacter_arch.inference import accelerate
 from compacter_arch.tables.complexity import (
     count_multi_adds,
@@ -234,7 +236,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, points in tables.items():
         if not points:
             continue
-        measured = measure(points, args.rounds, device)
+        try:
+            measured = measure(points, args.rounds, device)
+        except UnavailableError as error:
+            raise UserError(f"--fast, {name}: {error}") from error
         parts.append(markdown((name, *HEAD), [m.cells() for m in measured]))
         if name == "image" and args.plot:
             plot(measured, args.plot, caption)

@@ -199,8 +199,8 @@ void parallel(int64_t units, int threads, Function function) {
 
 extern "C" {
 
-// x: (B, pixels, C). v: the same shape. moments: (B, spans, C, C) and sums: (B, spans, C), of the
-// `spans` parts of the image, so that they do not depend on the threads.
+// x: (B, pixels, C). v: the same shape. moments: (B, spans, C, C) and sums: (B, spans, C): those of
+// the image in the first of its `spans`, the parts summed one by one, whatever the threads.
 void values(const float* x, float* v, double* moments, double* sums, const Element* w, const float* bias,
             int64_t batch, int64_t pixels, int64_t spans, int threads) {
   parallel(batch * spans, threads, [=](int64_t unit) {
@@ -236,6 +236,11 @@ void values(const float* x, float* v, double* moments, double* sums, const Eleme
                  [&](int row, int i, V y) { for (int j = 0; j < LANES; j++) second[row * C + i + j] += y[j]; });
     }
   });
+  for (int64_t b = 0; b < batch; b++)
+    for (int64_t s = 1; s < spans; s++) {
+      for (int i = 0; i < C * C; i++) moments[b * spans * C * C + i] += moments[(b * spans + s) * C * C + i];
+      for (int i = 0; i < C; i++) sums[b * spans * C + i] += sums[(b * spans + s) * C + i];
+    }
 }
 
 // x: (B, H, W, C), changed in place; v: from `values`. step: by how much the windows are moved.

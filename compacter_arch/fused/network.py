@@ -81,9 +81,14 @@ class FusedCompacter(CompacterArch):
         """The blocks: (B, C, H, W) -> (B, C, H, W)."""
         x = features.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
         v, y = torch.empty_like(x), torch.empty_like(x)
-        for kernel in self.kernels:
-            kernel.run(self.library, x, v, y)
-            x, y = y, x
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # PyTorch's would go on looking for work, in the way of ours
+        try:
+            for kernel in self.kernels:
+                kernel.run(self.library, threads, x, v, y)
+                x, y = y, x
+        finally:
+            torch.set_num_threads(threads)
         return x.permute(0, 3, 1, 2)
 
 
@@ -177,16 +182,19 @@ class FusedBlock:
             b_conv=vector(ffn.dwconv.bias),
         )
 
-    def run(self, library: ctypes.CDLL, x: Tensor, v: Tensor, y: Tensor) -> None:
+    def run(
+        self, library: ctypes.CDLL, count: int, x: Tensor, v: Tensor, y: Tensor
+    ) -> None:
         """The block of ``x``, (B, H, W, C) in whole windows, into ``y``.
 
         Args:
             library: compiled for the sizes of this block.
+            count: of threads.
             x, v: changed, ``v`` being a place to work in.
             y: the result.
         """
         b, height, width, c = x.shape
-        threads = ctypes.c_int(torch.get_num_threads())
+        threads = ctypes.c_int(count)
         size = [ctypes.c_int64(n) for n in (b, height, width)]
         image, value, result = (pointer(t) for t in (x, v, y))
 
@@ -197,7 +205,7 @@ class FusedBlock:
             *(image, value, pointer(second), pointer(first), pointer(self.w_v), pointer(self.b_v)),
             *(size[0], pixels, spans, threads),
         )
-        second, first = second.sum(1), first.sum(1)
+        second, first = second[:, 0], first[:, 0]
         count = first.new_full((b, 1, 1), height * width)
         moments = torch.cat(
             [torch.cat([second, first], 1), torch.cat([first.mT, count], 1)], 2
