@@ -145,6 +145,7 @@ def read_trained(name: str) -> Trained:
     psnr, ssim = (curves.get(f"metrics/Set5/{metric}", {}) for metric in ("psnr", "ssim"))
     return Trained(statistics.median(seconds) if seconds else float("nan"), psnr, ssim)
 
+
 SHOWN = 4  # dB below the best: how networks start is not what is compared
 
 

@@ -57,7 +57,7 @@ class FusedCompacter(CompacterArch):
         }
         if dtype == torch.bfloat16:
             constants["BF16"] = 1
-        self.library = load_library(constants)
+        self.dtype, self.library = dtype, load_library(constants)
         with torch.no_grad():
             bias = None if self.position_bias is None else self.position_bias()
             masks = {shift: block_masks(bias, shift, casa) for shift in set(self.shifts)}
@@ -65,6 +65,10 @@ class FusedCompacter(CompacterArch):
                 FusedBlock(block, masks[shift], dtype)
                 for block, shift in zip(blocks, self.shifts, strict=True)
             ]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made of the weights, and compiled where they are read."""
+        return rebuild, (dict(self.state_dict()), self.dtype)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -90,6 +94,13 @@ class FusedCompacter(CompacterArch):
         finally:
             torch.set_num_threads(threads)
         return x.permute(0, 3, 1, 2)
+
+
+def rebuild(state: dict[str, Tensor], dtype: torch.dtype) -> FusedCompacter:
+    """A network from its weights."""
+    network = CompacterArch(**deduce_options(state))
+    network.load_state_dict(state)
+    return FusedCompacter(network, dtype)
 
 
 def check_design(network: CompacterArch) -> None:
@@ -182,9 +193,7 @@ class FusedBlock:
             b_conv=vector(ffn.dwconv.bias),
         )
 
-    def run(
-        self, library: ctypes.CDLL, count: int, x: Tensor, v: Tensor, y: Tensor
-    ) -> None:
+    def run(self, library: ctypes.CDLL, count: int, x: Tensor, v: Tensor, y: Tensor) -> None:
         """The block of ``x``, (B, H, W, C) in whole windows, into ``y``.
 
         Args:

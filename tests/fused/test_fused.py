@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import stat
 from copy import deepcopy
 from pathlib import Path
@@ -148,6 +149,14 @@ def test_the_input_stays_and_no_gradient_is_kept():
     assert not fused(x).requires_grad
     assert torch.equal(x.detach(), before)
     assert all(p.requires_grad for p in network.parameters())
+
+
+@needs_compiler
+def test_copies_and_pickles():
+    network, x = lively(num_blocks=2), torch.rand(1, 3, 16, 24)
+    fused = FusedCompacter(network)
+    for other in (deepcopy(fused), pickle.loads(pickle.dumps(fused))):
+        assert torch.equal(other(x), fused(x))
 
 
 @needs_compiler
