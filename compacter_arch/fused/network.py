@@ -193,17 +193,17 @@ class FusedBlock:
             b_conv=vector(ffn.dwconv.bias),
         )
 
-    def run(self, library: ctypes.CDLL, count: int, x: Tensor, v: Tensor, y: Tensor) -> None:
+    def run(self, library: ctypes.CDLL, threads: int, x: Tensor, v: Tensor, y: Tensor) -> None:
         """The block of ``x``, (B, H, W, C) in whole windows, into ``y``.
 
         Args:
             library: compiled for the sizes of this block.
-            count: of threads.
+            threads: how many may be used.
             x, v: changed, ``v`` being a place to work in.
             y: the result.
         """
         b, height, width, c = x.shape
-        threads = ctypes.c_int(count)
+        workers = ctypes.c_int(threads)
         size = [ctypes.c_int64(n) for n in (b, height, width)]
         image, value, result = (pointer(t) for t in (x, v, y))
 
@@ -212,7 +212,7 @@ class FusedBlock:
         pixels, spans = ctypes.c_int64(height * width), ctypes.c_int64(SPANS)
         library.values(
             *(image, value, pointer(second), pointer(first), pointer(self.w_v), pointer(self.b_v)),
-            *(size[0], pixels, spans, threads),
+            *(size[0], pixels, spans, workers),
         )
         second, first = second[:, 0], first[:, 0]
         count = first.new_full((b, 1, 1), height * width)
@@ -224,8 +224,8 @@ class FusedBlock:
         mix = Mix(w_t=right_factor(w_t[..., :-1], self.dtype), b_t=vector(w_t[..., -1]), **self.mix)
         steps = [ctypes.c_int(step) for step in self.casa.step]
         variants = ctypes.c_int(len(mix.tensors["masks"]))
-        library.mix(image, value, ctypes.byref(mix), *size, *steps, variants, threads)
-        library.feed_forward(image, result, ctypes.byref(self.feed_forward), *size, threads)
+        library.mix(image, value, ctypes.byref(mix), *size, *steps, variants, workers)
+        library.feed_forward(image, result, ctypes.byref(self.feed_forward), *size, workers)
 
 
 def block_masks(bias: Tensor | None, shift: bool, casa: CASA) -> Tensor:
