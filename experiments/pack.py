@@ -49,7 +49,8 @@ def main() -> None:
     state = load_model(newest).state_dict()  # the averaged ones
     args.output.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"params": state}, args.output.with_suffix(".pth"))
-    save_file({name: value.contiguous() for name, value in state.items()}, f"{args.output}.safetensors")
+    tensors = {name: value.contiguous() for name, value in state.items()}
+    save_file(tensors, args.output.with_suffix(".safetensors"))
     rows = read_logs(args.run)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     with args.output.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
