@@ -16,8 +16,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..atomic import write_file
 from ..errors import UserError
-from ..prepare.files import write_file
 from ..tables import TASKS, Table, ablation_table, build_table, find_models, protocols, render
 from .arguments import WEIGHTS, add_models, choose_device
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from ..atomic import copy_file
+
 SOURCE = Path(__file__).with_name("block.cpp")
 COMPILERS = ("c++", "g++", "clang++")  # those that know GCC's vector types
 FLAGS = (
@@ -85,21 +87,10 @@ def load_library(constants: Mapping[str, int]) -> ctypes.CDLL:
         built = Path(folder, name)
         _call([compiler, *flags, str(SOURCE), "-o", str(built)])
         try:
-            keep(built, file)
+            copy_file(built, file)  # at once: others may be loading it
         except OSError:  # a home that cannot be written: loaded from where it is, which may vanish
             file = built
         return ctypes.CDLL(str(file))
-
-
-def keep(built: Path, file: Path) -> None:
-    """Put a library into the cache, at once: others may be loading it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
-        shutil.copyfile(built, part)
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _call(command: list[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..atomic import write_file
 from ..errors import UserError
 from .images import ABOUT, DIRECTORIES, Photo, about_photograph
 
@@ -55,17 +55,6 @@ def write_photo(path: Path, photo: Photo, quality: int = 95) -> None:
         raise UserError(f"{path}: {error}") from error
     except (OSError, ValueError, RuntimeError, MemoryError, struct.error) as error:
         raise UserError(f"{path}: cannot be written ({error})") from error
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write ``data`` so that ``path`` is complete or absent at any moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def encode(photo: Photo, suffix: str, quality: int = 95) -> bytes:

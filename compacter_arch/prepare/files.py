@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import struct
 from collections.abc import Collection
 from pathlib import Path
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from compacter_arch.atomic import copy_file, write_file
 from compacter_arch.errors import UserError
 from compacter_arch.training.checks.data import Size
 from compacter_arch.training.checks.data import image_size as stored_size
@@ -115,29 +115,13 @@ def write_png(path: Path, img: np.ndarray) -> None:
     write_file(path, encode_png(img))
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write ``data`` so that ``path`` is complete or absent at any moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = _part(path)
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def link_or_copy(source: Path, path: Path) -> None:
     """Make ``path`` a second name of ``source`` or, on another disk, a copy of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source.resolve(), path)
     except OSError:  # another disk, or one without links; copying tells what else is wrong
-        part = _part(path)
-        try:
-            shutil.copyfile(source, part)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        copy_file(source, path)
 
 
 def remove_leftovers(folder: Path, names: Collection[str]) -> None:
@@ -148,11 +132,6 @@ def remove_leftovers(folder: Path, names: Collection[str]) -> None:
         match = re.fullmatch(r"\.(.+)\.(\d+)\.tmp", path.name)
         if match and match[1] in names and not _is_running(int(match[2])):
             path.unlink(missing_ok=True)
-
-
-def _part(path: Path) -> Path:
-    """Where ``path`` is written first; hidden, so that BasicSR lists it nowhere."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def _is_running(pid: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ..prepare.files import write_file
+from ..atomic import write_file
 
 
 def fingerprint(parts: Iterable[Any]) -> str:

@@ -16,10 +16,11 @@ import torch
 from basicsr.utils import tensor2img
 
 from ..archs import Bicubic
+from ..atomic import write_file
 from ..errors import UserError
 from ..metrics.scoring import score
 from ..prepare import imresize
-from ..prepare.files import read_image, write_file, write_png
+from ..prepare.files import read_image, write_png
 from ..training.checks.known_keys import suggestion
 from ..training.comparison import CROP, busiest_square
 from .measure import build_test_set, missing_folder
