@@ -12,6 +12,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "compacter_arch/__init__.py
 
 TABLE = ["matplotlib>=3.7", "tabulate>=0.9"]
 SPANDREL = ["spandrel>=0.4.2", "spandrel_extra_arches>=0.2"]  # other networks, for benchmarks
+DEMO = ["gradio>=6"]  # the page of `basicsr demo`
 TEST = ["pytest>=7", "hypothesis>=6", "safetensors>=0.4", *TABLE]
 DEV = [*TEST, "ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "pre-commit>=3"]
 
@@ -51,7 +52,13 @@ setup(
         "tifffile>=2022.8",
         "tqdm>=4.60",
     ],
-    extras_require={"table": TABLE, "spandrel": SPANDREL, "test": TEST, "dev": DEV},
+    extras_require={
+        "demo": DEMO,
+        "table": TABLE,
+        "spandrel": SPANDREL,
+        "test": TEST,
+        "dev": DEV,
+    },
     entry_points={"console_scripts": ["basicsr = compacter_arch.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..allocator import keep_freed_memory
 from ..errors import UserError
-from . import check, figure, prepare, profile, restore, table, test, train
+from . import check, demo, figure, prepare, profile, restore, table, test, train
 from .subcommands import add_commands
 
 COMMANDS = {
@@ -21,6 +21,7 @@ COMMANDS = {
     "table": table,
     "profile": profile,
     "figure": figure,
+    "demo": demo,
 }
 
 

@@ -106,14 +106,12 @@ def run(args: argparse.Namespace) -> int:
 
 def network(name: str, device: torch.device, args: argparse.Namespace) -> nn.Module:
     """The network as fast as it can be had, or as it was asked for."""
-    from ..fused import UnavailableError
-    from ..inference import accelerate, load_model
+    from ..inference import load_model
+    from ..inference.fast import load_fast
 
-    model = load_model(name, device)
     if args.plain:
-        return model
-    try:
-        return accelerate(model, args.precision)
-    except UnavailableError as error:
-        print(f"basicsr restore: warning: plain network, in fp32: {error}", file=sys.stderr)
-        return model
+        return load_model(name, device)
+    model, warning = load_fast(name, device, args.precision)
+    if warning:
+        print(f"basicsr restore: warning: {warning}", file=sys.stderr)
+    return model

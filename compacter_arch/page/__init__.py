@@ -1,0 +1,1 @@
+"""The web page of ``basicsr demo``: a photograph in, the restored one and a comparison out."""
