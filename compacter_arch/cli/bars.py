@@ -1,4 +1,4 @@
-"""Progress of images and of the tiles of each, on a terminal."""
+"""Progress of files and of the tiles or frames of each, on a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Bars:
     """Two bars with the time left, used in a ``with`` statement; none where there is no terminal.
 
     Args:
-        count: of images.
+        count: of images and videos.
     """
 
     def __init__(self, count: int) -> None:
@@ -32,10 +32,19 @@ class Bars:
 
     def tiles(self, done: int, total: int) -> None:
         """Tell of tiles of the current image."""
-        self.tile.total = total
+        self.tell("tile", done, total)
+
+    def frames(self, done: int, total: int) -> None:
+        """Tell of frames of the current video; ``total`` is 0 where it is not known."""
+        self.tell("frame", done, total)
+
+    def tell(self, unit: str, done: int, total: int) -> None:
+        """Tell of parts of the current file."""
+        self.tile.unit, self.tile.total = unit, total or None
+        self.tile.set_description_str(f"{unit}s", refresh=False)
         self.tile.update(done - self.tile.n)
 
     def image(self) -> None:
-        """Tell of an image that is finished."""
+        """Tell of a file that is finished."""
         self.images.update()
         self.tile.reset(total=1)

@@ -1,18 +1,21 @@
-"""Restore photographs: enlarge, denoise, derain, ... whole folders of them.
+"""Restore photographs and videos: enlarge, denoise, derain, ... whole folders of them.
 
 INPUT is a file, a folder (with all below it), a pattern, or - for a list of files on stdin. The
-results go below the folder OUT, in the same tree; or into the file OUT, if it is named as an image.
+results go below the folder OUT, in the same tree; or into the file OUT, if it is named as one.
 Gray, color, alpha, 8 and 16 bits, color profile and EXIF data stay as they are; the orientation is
-carried out. An image that fails is named at the end, and the status is 1.
+carried out. Of a video (MP4, MOV, MKV, WebM, AVI) sound, subtitles and times stay, too. A file that
+fails is named at the end, and the status is 1.
 
     basicsr restore photo.jpg -o restored --task sr_x2
     basicsr restore scans "old/*.tif" -o restored --weights net_g_latest.pth --format png
+    basicsr restore clip.mp4 -o restored --task sr_x2
     find . -name "*.jpg" | basicsr restore - -o restored --task color_dn --compare
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,10 +71,11 @@ def tile_size(text: str) -> int | str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Restore; 1 if an image failed."""
+    """Restore; 1 if a file failed."""
     from ..errors import UserError
     from ..inference.restoration import Restorer, restore_files
-    from ..inference.selection import find_sources, plan
+    from ..inference.selection import find_sources, plan, reasons
+    from ..inference.video import is_video
     from .bars import Bars
 
     if args.quality > 100:
@@ -79,9 +83,8 @@ def run(args: argparse.Namespace) -> int:
     if args.plain and args.precision != "fp32":
         raise UserError(f"--plain is in fp32; leave out it or --precision {args.precision}")
     sources, others = find_sources(args.inputs, args.output, sys.stdin)
-    if others:
-        names = ", ".join(path.name for path in others[:3]) + ", ..." * (len(others) > 3)
-        print(f"basicsr restore: {len(others)} left out, no images: {names}", file=sys.stderr)
+    for line in reasons(others):
+        print(f"basicsr restore: {line}", file=sys.stderr)
     jobs = plan(
         sources,
         args.output,
@@ -93,12 +96,14 @@ def run(args: argparse.Namespace) -> int:
     model = network(args.weights or args.task, choose_device(args.device), args)
     restorer = Restorer(model, args.tile, args.overlap, args.self_ensemble)
     failed = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, which tidies up
     with Bars(len(jobs)) as bars:
-        for _, error in restore_files(jobs, restorer, args.quality, bars.tiles):
+        for _, error in restore_files(jobs, restorer, args.quality, bars.tiles, bars.frames):
             bars.image()
             if error is not None:
                 failed.append(error)
-    print(f"restored: {len(jobs) - len(failed)} of {len(jobs)} images, to {args.output}")
+    what = "files" if any(is_video(job.source) for job in jobs) else "images"
+    print(f"restored: {len(jobs) - len(failed)} of {len(jobs)} {what}, to {args.output}")
     for error in failed:
         print(f"basicsr restore: error: {error}", file=sys.stderr)
     return 1 if failed else 0

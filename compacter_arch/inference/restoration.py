@@ -17,6 +17,7 @@ from .encoding import format_for, write_photo
 from .images import Photo, read_photo, split_alpha
 from .memory import choose_tile
 from .tiling import Network, Progress, Tiles, check_tile, least_tile
+from .video import is_video, rewrite_video
 
 OVERLAP = 32  # pixels; see `memory`
 
@@ -161,19 +162,24 @@ def restore_files(
     restorer: Restorer,
     quality: int = 95,
     progress: Progress | None = None,
+    frames: Progress | None = None,
 ) -> Iterator[tuple[Job, UserError | None]]:
     """Restore files, one after the other; one that fails does not keep others from it.
 
     Args:
         quality: of JPEG and WebP, 1 to 100.
         progress: told of tiles of the current image.
+        frames: told of frames of the current video.
 
     Yields:
         Each job when it is done, and what was wrong with it.
     """
     for job in jobs:
         try:
-            restore_file(job, restorer, quality, progress)
+            if is_video(job.source):
+                restore_video(job, restorer, frames)
+            else:
+                restore_file(job, restorer, quality, progress)
         except UserError as error:
             yield job, error
         else:
@@ -183,7 +189,7 @@ def restore_files(
 def restore_file(
     job: Job, restorer: Restorer, quality: int = 95, progress: Progress | None = None
 ) -> None:
-    """Restore one file; see :func:`restore_files`.
+    """Restore one image; see :func:`restore_files`.
 
     Raises:
         UserError: one line that names the file.
@@ -197,6 +203,25 @@ def restore_file(
     write_photo(job.target, after, quality)
     if job.comparison is not None:
         write_photo(job.comparison, side_by_side(before, after), quality)
+
+
+def restore_video(job: Job, restorer: Restorer, progress: Progress | None = None) -> None:
+    """Restore one video, frame by frame; see :func:`rewrite_video`.
+
+    Args:
+        progress: told of frames.
+
+    Raises:
+        UserError: one line that names the file.
+    """
+
+    def change(before: np.ndarray) -> list[np.ndarray]:
+        after = restorer.pixels(before)
+        if job.comparison is None:
+            return [after]
+        return [after, np.hstack([enlarge(before, restorer.scale), after])]
+
+    rewrite_video(job.source, list(filter(None, (job.target, job.comparison))), change, progress)
 
 
 def side_by_side(before: Photo, after: Photo) -> Photo:

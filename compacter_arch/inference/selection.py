@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import UserError
 from .encoding import FORMATS
 from .restoration import Job
+from .video import MISSING, has_pyav, is_video
 
 KEEP = "keep"
 
@@ -23,20 +24,25 @@ class Source:
     place: Path
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file is named as an image that can be written."""
+    return path.suffix.lower() in FORMATS
+
+
 def find_sources(
     inputs: Sequence[str], output: Path, lines: Iterable[str]
 ) -> tuple[list[Source], list[Path]]:
     """The files that the arguments of a command name, each once, in their order.
 
     Args:
-        inputs: files; folders, of which all images are taken, those in folders below too, but none
-            below ``output``; patterns (``*``, ``?``, ``[]``, ``**``) where no file is named so;
-            ``-`` for a list in ``lines``.
+        inputs: files; folders, of which all images are taken, and videos if PyAV is there, those in
+            folders below too, but none below ``output``; patterns (``*``, ``?``, ``[]``, ``**``)
+            where no file is named so; ``-`` for a list in ``lines``.
         output: the folder of the results.
         lines: a file, folder or pattern in each.
 
     Returns:
-        The files, and what was left out in folders because it is not named as an image.
+        The files, and what was left out in folders.
 
     Raises:
         UserError: nothing is there.
@@ -48,16 +54,25 @@ def find_sources(
         if name.strip()
     ]
     found: dict[Path, Source] = {}
-    others = []
+    others, videos = [], has_pyav()
     for path in (path for name in names for path in expand(name)):
         for source in files_below(path, output) if path.is_dir() else [of_file(path)]:
-            if path.is_dir() and source.file.suffix.lower() not in FORMATS:
-                others.append(source.file)
-            else:
+            if path.is_file() or is_image(source.file) or (videos and is_video(source.file)):
                 found.setdefault(source.file.resolve(), source)
+            else:
+                others.append(source.file)
     if not found:
         raise UserError(f"{', '.join(names) or 'no input'}: no images ({' '.join(FORMATS)})")
     return list(found.values()), others
+
+
+def reasons(others: Iterable[Path]) -> Iterator[str]:
+    """Of what was left out how many and why, in one line for each reason."""
+    found: dict[str, list[str]] = {}
+    for path in others:
+        found.setdefault(MISSING if is_video(path) else "no images", []).append(path.name)
+    for why, names in found.items():
+        yield f"{len(names)} left out, {why}: {', '.join(names[:3])}" + ", ..." * (len(names) > 3)
 
 
 def expand(name: str) -> list[Path]:
@@ -103,8 +118,8 @@ def plan(
 
     Args:
         output: the folder of the results; or the file of the one result, if its name ends as that
-            of an image.
-        form: ``png``, ``jpg``, ``webp``, ``tif`` or ``keep``.
+            of an image or, for a video, of a video.
+        form: ``png``, ``jpg``, ``webp``, ``tif`` or ``keep``; of images.
         suffix: added to the names.
         compare: with a picture of before and after, ``<name>_compare``.
         overwrite: a result may replace an earlier one, or its own input.
@@ -113,19 +128,21 @@ def plan(
         UserError: two results of one name; a result where there is a file already; a format that
             cannot be written.
     """
-    to_file = output.suffix.lower() in FORMATS and not output.is_dir()
+    to_file = (is_image(output) or is_video(output)) and not output.is_dir()
     if to_file and len(sources) > 1:
         raise UserError(f"{output}: a file cannot hold {len(sources)} images; give a folder")
+    if to_file and is_video(output) != is_video(sources[0].file):
+        raise UserError(f"{output}: of an image an image is made, of a video a video")
     if to_file and (suffix or form not in (KEEP, output.suffix[1:].lower())):
         raise UserError(f"{output}: leave out --format and --suffix, or give a folder")
     if not to_file and output.exists() and not output.is_dir():
-        raise UserError(f"{output}: is neither a folder nor named as an image")
+        raise UserError(f"{output}: is neither a folder nor named as an image or video")
     jobs = []
     for source in sources:
         place = source.place
-        ending = place.suffix if form == KEEP else f".{form}"
+        ending = place.suffix if form == KEEP or is_video(place) else f".{form}"
         target = output if to_file else output / place.with_name(f"{place.stem}{suffix}{ending}")
-        if target.suffix.lower() not in FORMATS:
+        if not is_image(target) and not is_video(target):
             raise UserError(f"{source.file}: its format cannot be written; give --format")
         comparison = target.with_name(f"{target.stem}_compare{target.suffix}") if compare else None
         jobs.append(Job(source.file, target, comparison))
