@@ -43,31 +43,30 @@ def spans(height: int, rows: int, start: int = 0) -> list[Rows]:
     return [(top, min(top + rows, end)) for top in range(start, end, rows)]
 
 
-def in_bands(function: Callable[[Rows], Tensor], height: int, rows: int, start: int = 0) -> Tensor:
-    """An image put together from bands.
+def in_bands(function: Callable[[Rows], Tensor], x: Tensor, rows: int, start: int = 0) -> Tensor:
+    """``x + function``, computed in bands.
 
     Args:
-        function: the image's rows, (B, last - first, W, C).
-        height: rows of the image, H.
+        function: what is added to some rows, (B, last - first, W, C).
+        x: (B, H, W, C).
         rows: of a band; the last one may have fewer.
         start: first row of the first band.
 
     Returns:
         (B, H, W, C).
     """
+    height = x.shape[1]
     if rows >= height:
         band = function((start, height + start))
-        return torch.roll(band, start, 1) if start else band
-    image = None
+        return x + (torch.roll(band, start, 1) if start else band)
+    y = torch.empty_like(x)
     for top, bottom in spans(height, rows, start):
         band = function((top, bottom))
-        if image is None:
-            image = band.new_empty(band.shape[0], height, *band.shape[2:])
         inner = bottom - top - max(bottom - height, 0)
-        image[:, top:bottom] = band[:, :inner]
-        image[:, : bottom - top - inner] = band[:, inner:]
-    assert image is not None
-    return image
+        torch.add(x[:, top:bottom], band[:, :inner], out=y[:, top:bottom])
+        if wrapped := bottom - top - inner:
+            torch.add(x[:, :wrapped], band[:, inner:], out=y[:, :wrapped])
+    return y
 
 
 def with_halo(
@@ -89,8 +88,3 @@ def with_halo(
         return [torch.cat(pair, 1) for pair in zip(*parts, strict=True)]
     first = max(top - 1, 0)
     return [y[:, top - first : bottom - first] for y in function(x[:, first : bottom + 1])]
-
-
-def wrapped_rows(x: Tensor, rows: Rows) -> Tensor:
-    """Some rows of (B, H, W, C); they may wrap."""
-    return with_halo(lambda y: [y], x, rows)[0]

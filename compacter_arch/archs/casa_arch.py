@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bands import Rows, in_bands, rows_per_band, spans, with_halo, wrapped_rows
+from .bands import Rows, in_bands, rows_per_band, spans, with_halo
 from .window_attention import (
     RelativePositionBias,
     as_window,
@@ -84,7 +84,8 @@ class CASA(nn.Module):
         self.qkv_channel = nn.Linear(dim, 3 * dim) if separate else None
         owns_table = position_bias and spatial
         self.bias = RelativePositionBias(self.window, num_heads) if owns_table else None
-        self.temperature = nn.Parameter(torch.ones(1)) if channel else None
+        if channel:
+            self.temperature = nn.Parameter(torch.ones(1))
         self.local = nn.Conv2d(dim, dim, 3, padding=1, groups=dim) if local else None
         self.proj = nn.Linear(dim, dim)
         for linear in (m for m in self.children() if isinstance(m, nn.Linear)):
@@ -113,19 +114,18 @@ class CASA(nn.Module):
             columns = x.shape[2] // self.window[1]
             attn_mask = attention_mask(bias, self.shift, columns, self.window, x.device)
 
-        shortcut, size, per_band = x, x.shape[1], rows_per_band(x, self.window[0])
-        prenorm = norm or nn.Identity()
+        size, per_band = x.shape[1], rows_per_band(x, self.window[0])
+        shortcut, prenorm = (torch.zeros_like(x), nn.Identity()) if norm is None else (x, norm)
         if per_band == size:  # the norm of the whole image, once
             x, prenorm = prenorm(x), nn.Identity()
-        projections = self.projections(x, prenorm, per_band)
+        to_t = self.channel_attention(x, prenorm, per_band) if self.channel else None
 
         def mixed(rows: Rows) -> Tensor:
             last = bool(rows[1] == size + self.step[0])
             values = with_halo(partial(self.values, norm=prenorm), x, rows)
-            y = self.mix(values, projections, attn_mask, last)
-            return y if norm is None else y + wrapped_rows(shortcut, rows)
+            return self.mix(values, to_t, attn_mask, last)
 
-        y = in_bands(mixed, size, per_band, self.step[0])
+        y = in_bands(mixed, shortcut, per_band, self.step[0])
         return y.permute(0, 3, 1, 2)[:, :, :height, :width]
 
     def values(self, x: Tensor, norm: nn.Module) -> list[Tensor]:
@@ -137,8 +137,8 @@ class CASA(nn.Module):
             return [x, v]
         return [x, v, self.local(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)]
 
-    def projections(self, x: Tensor, norm: nn.Module, rows: int) -> list[tuple[Tensor, Tensor]]:
-        """The projections to Q and K and to T, the channel attention's output.
+    def channel_attention(self, x: Tensor, norm: nn.Module, rows: int) -> tuple[Tensor, Tensor]:
+        """CWSA as a projection of norm(x); see :func:`channel_projection`.
 
         Args:
             x: (B, H, W, C).
@@ -146,29 +146,20 @@ class CASA(nn.Module):
             rows: of a band.
 
         Returns:
-            Weight and bias, of Q (over the square root of a head's channels) and K, (1, 2C, C) and
-            (1, 2C), if there is a spatial attention; of T, (B, C, C) and (B, C), if there is one
-            of the channels.
+            Its weight, (B, C, C), and bias, (B, C).
         """
-        parts = []
-        if self.spatial:
-            weight = torch.cat([self.qkv.weight, self.qkv.bias[:, None]], 1)  # (3C, C + 1)
-            w_q, w_k, _ = weight.chunk(3)
-            w_q = w_q * (self.dim // self.num_heads) ** -0.5
-            parts.append(torch.cat([w_q, w_k])[None])
-        if self.temperature is not None:
-            linear = self.qkv if self.qkv_channel is None else self.qkv_channel
-            # In float32 at least: the moments of a large image exceed float16.
-            with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
-                m = moments(x, norm, rows)
-                weight = torch.cat([linear.weight, linear.bias[:, None]], 1).to(m.dtype)
-                parts.append(channel_projection(weight, m, self.temperature))
-        return [(w[..., :-1].contiguous(), w[..., -1].contiguous()) for w in parts]
+        linear = self.qkv if self.qkv_channel is None else self.qkv_channel
+        # In float32 at least: the moments of a large image exceed float16.
+        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
+            m = moments(x, norm, rows)
+            weight = torch.cat([linear.weight, linear.bias[:, None]], 1).to(m.dtype)
+            projection = channel_projection(weight, m, self.temperature)
+        return projection[..., :-1].contiguous(), projection[..., -1].contiguous()
 
     def mix(
         self,
         values: list[Tensor],
-        projections: list[tuple[Tensor, Tensor]],
+        to_t: tuple[Tensor, Tensor] | None,
         mask: Tensor | None,
         last: bool,
     ) -> Tensor:
@@ -176,7 +167,7 @@ class CASA(nn.Module):
 
         Args:
             values: normed input, values and, if local, convolved values, (B, rows, W, C).
-            projections: see :meth:`projections`.
+            to_t: see :meth:`channel_attention`; None without one.
             mask: see :func:`attention_mask`.
             last: whether these are the last rows of the shifted image.
 
@@ -184,24 +175,29 @@ class CASA(nn.Module):
             (B, rows, W, C).
         """
         x, v, *parts = values  # parts: what is added up before the last projection
-        attended = [project(x, *projection) for projection in projections]
+        attended = []
         if self.spatial:
-            attended[0] = self.spatial_attention(attended[0], v, mask, last)
+            attended.append(self.spatial_attention(x, v, mask, last))
+        if to_t is not None:
+            attended.append(project(x, *to_t))
         if self.interaction and len(attended) == 2:
             s, t = attended
             attended = [torch.addcmul(s * torch.sigmoid(t), t, torch.sigmoid(s))]
         return self.proj(reduce(torch.add, attended + parts))
 
-    def spatial_attention(self, qk: Tensor, v: Tensor, mask: Tensor | None, last: bool) -> Tensor:
+    def spatial_attention(self, x: Tensor, v: Tensor, mask: Tensor | None, last: bool) -> Tensor:
         """SWSA: dot-product attention inside (shifted) windows; see :meth:`mix`."""
         if self.shift:
-            qk, v = (torch.roll(t, -self.step[1], 2) for t in (qk, v))
-        q, k = window_partition(qk, self.window, self.num_heads, parts=2)
-        v = window_partition(v, self.window, self.num_heads)[0]
+            x, v = (torch.roll(t, -self.step[1], 2) for t in (x, v))
+        x, v = (window_partition(t, self.window) for t in (x, v))
+        # Both by the fourth root of a head's channels, which divides Q K^T by the square root.
+        scale = (self.dim // self.num_heads) ** -0.25
+        weight, bias = (p[: 2 * self.dim] * scale for p in (self.qkv.weight, self.qkv.bias))
+        q, k = F.linear(x, weight.to(x.dtype), bias.to(x.dtype)).chunk(2, -1)
         if mask is not None and self.shift:
             inner = mask[:1].expand(q.shape[1] - last, -1, -1, -1, -1)
             mask = torch.cat([inner, mask[1:]]) if last else mask[:1]
-        y = window_reverse(window_attention(q, k, v, mask), self.window)
+        y = window_reverse(window_attention(q, k, v, self.num_heads, mask), self.window)
         return torch.roll(y, self.step[1], 2) if self.shift else y
 
 
@@ -245,7 +241,7 @@ def moments(x: Tensor, norm: nn.Module, rows: int) -> Tensor:
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(B, H, W, C) by (B or 1, N, C) and (B or 1, N), a projection for each image: (B, H, W, N)."""
+    """(B, H, W, C) by (B, N, C) and (B, N), a projection for each image: (B, H, W, N)."""
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     if len(weight) == 1:
         return F.linear(x, weight[0], bias[0])

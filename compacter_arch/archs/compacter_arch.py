@@ -38,13 +38,12 @@ class CompacterBlock(nn.Module):
         x = self.casa(x, attn_mask, self.norm1).permute(0, 2, 3, 1)  # (B, H, W, C)
 
         rows = rows_per_band(x, 8)
-        y = in_bands(lambda r: with_halo(self.feed_forward, x, r)[0], x.shape[1], rows)
+        y = in_bands(lambda r: with_halo(self.feed_forward, x, r)[0], x, rows)
         return y.permute(0, 3, 1, 2)
 
     def feed_forward(self, x: Tensor) -> list[Tensor]:
-        """``x + DSGM(LN(x))`` of (B, H, W, C), whose convolution sees one row further."""
-        n = self.norm2(x).permute(0, 3, 1, 2)
-        return [x + self.ffn(n).permute(0, 2, 3, 1)]
+        """DSGM(LN(x)) of (B, H, W, C), whose convolution sees one row further."""
+        return [self.ffn(self.norm2(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)]
 
 
 class CompacterArch(nn.Module):

@@ -3,7 +3,7 @@
 Source: Liu et al., Swin Transformer (ICCV 2021), sections 3.2 and figure 4. Ours: the masks of a
 shifted grid are kept as the few that differ, and an image may come in bands of whole windows.
 
-Images are (B, H, W, C) here, windows (B, nH, nW, heads, h * w, C / heads).
+Images are (B, H, W, C) here, windows (B, nH, nW, h * w, C).
 """
 
 from __future__ import annotations
@@ -31,20 +31,19 @@ def padding_to_windows(x: Tensor, window: tuple[int, int]) -> tuple[int, int]:
     return (height + h - 1) // h * h - height, (width + w - 1) // w * w - width
 
 
-def window_partition(x: Tensor, window: tuple[int, int], num_heads: int, parts: int = 1) -> Tensor:
-    """(B, H, W, parts * C) -> (parts, B, nH, nW, heads, h * w, C / heads); h, w divide H, W."""
+def window_partition(x: Tensor, window: tuple[int, int]) -> Tensor:
+    """(B, H, W, C) -> (B, nH, nW, h * w, C); h, w divide H, W."""
     b, height, width, c = x.shape
     h, w = window
-    x = x.reshape(b, height // h, h, width // w, w, parts, num_heads, c // parts // num_heads)
-    return x.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(5, 6)
+    x = x.reshape(b, height // h, h, width // w, w, c)
+    return x.transpose(2, 3).flatten(3, 4)
 
 
 def window_reverse(windows: Tensor, window: tuple[int, int]) -> Tensor:
-    """(B, nH, nW, heads, h * w, C / heads) -> (B, H, W, C), the inverse of the partition."""
-    b, rows, columns, heads, _, d = windows.shape
+    """(B, nH, nW, h * w, C) -> (B, H, W, C), the inverse of the partition."""
+    b, rows, columns, _, c = windows.shape
     h, w = window
-    x = windows.unflatten(4, (h, w)).permute(0, 1, 4, 2, 5, 3, 6)  # (B, nH, h, nW, w, heads, d)
-    return x.reshape(b, rows * h, columns * w, heads * d)
+    return windows.unflatten(3, (h, w)).transpose(2, 3).reshape(b, rows * h, columns * w, c)
 
 
 def attention_mask(
@@ -81,31 +80,44 @@ def attention_mask(
     return mask if bias is None else mask + bias
 
 
-def window_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def window_attention(
+    q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None
+) -> Tensor:
     """Dot-product attention of windows.
 
-    On a GPU by PyTorch's fused kernels. On a CPU by two products and a softmax, which for windows
-    of 64 pixels and heads of 16 channels take less time than PyTorch's fused kernel there.
+    On a GPU by PyTorch's fused kernels. On a CPU by two products and a softmax for one head after
+    the other, whose logits stay in the cache: for windows of 64 pixels and heads of 16 channels
+    this takes less time than PyTorch's fused kernel there.
 
     Args:
-        q, k, v: (B, nH, nW, heads, h * w, C / heads). The scale is in q already.
+        q, k, v: (B, nH, nW, h * w, C). The scale is in q already.
+        num_heads: parts of the channels.
         mask: (1 or nH, 1 or nW, 1 or heads, h * w, h * w), added to the logits.
 
     Returns:
-        (B, nH, nW, heads, h * w, C / heads).
+        (B, nH, nW, h * w, C).
     """
-    if mask is not None:
-        mask = mask.to(q.dtype)
-    if q.device.type not in FUSED:
-        logits = q @ k.transpose(-1, -2)
-        if mask is not None:
-            logits += mask
-        return logits.softmax(-1) @ v
-    if mask is not None:
-        mask = mask.expand(*q.shape[:4], -1, -1).flatten(0, 2) if mask.shape[0] > 1 else mask[0]
     grid = q.shape[:3]
-    q, k, v = (t.flatten(0, 2) for t in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, mask, scale=1.0).unflatten(0, grid)
+    q, k, v = (t.unflatten(-1, (num_heads, t.shape[-1] // num_heads)) for t in (q, k, v))
+    if mask is not None:
+        mask = mask.to(q.dtype).expand(-1, -1, num_heads, -1, -1)
+    if q.device.type in FUSED:
+        if mask is not None:
+            mask = mask.expand(*grid, -1, -1, -1).flatten(0, 2) if mask.shape[0] > 1 else mask[0]
+        q, k, v = (t.flatten(0, 2).transpose(1, 2) for t in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, mask, scale=1.0)
+        return y.transpose(1, 2).flatten(2).unflatten(0, grid)
+    masks = [None] * num_heads if mask is None else mask.unbind(2)
+    heads = zip(q.unbind(-2), k.unbind(-2), v.unbind(-2), masks, strict=True)
+    return torch.cat([attend(*head) for head in heads], -1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """One head of :func:`window_attention`: (B, nH, nW, h * w, C / heads)."""
+    logits = q @ k.mT
+    if mask is not None:
+        logits += mask
+    return logits.softmax(-1) @ v
 
 
 class RelativePositionBias(nn.Module):

@@ -116,7 +116,7 @@ def check_design(network: CompacterArch) -> None:
         and casa.spatial
         and casa.interaction
         and casa.local is not None
-        and casa.temperature is not None
+        and casa.channel
         and casa.qkv_channel is None
     )
     if not complete:
