@@ -30,6 +30,20 @@ def of_tables(root: Path) -> None:
         photograph(root / f"downloads/benchmark/Set5/HR/{name}.png", seed)
 
 
+def of_deploying(root: Path) -> None:
+    """A video of three frames."""
+    import av
+
+    photograph(root / "photo.jpg", 0)
+    with av.open(str(root / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for seed in range(3):
+            frame = av.VideoFrame.from_ndarray(smooth_image(seed, 48, 64), "bgr24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
 def of_photographs(root: Path) -> None:
     """One photograph, a folder of them, scans."""
     photograph(root / "photo.jpg", 0)

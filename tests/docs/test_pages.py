@@ -86,10 +86,10 @@ READINGS = {
         says=("(164, 196, 3) uint8", "torch.Size([2, 3, 45, 61])"),
     ),
     "deploy.md": Reading(
-        sandboxes.of_photographs,
-        results=("custom_nodes/compacter.py",),
+        sandboxes.of_deploying,
+        results=("custom_nodes/compacter.py", "restored/clip.mp4"),
         says=("Compacter 2 (1, 3, 120, 160)",),
-        extras=("spandrel",),
+        extras=("spandrel", "av"),
     ),
     "extend.md": Reading(
         lambda root: None,
