@@ -15,12 +15,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tifffile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from ..errors import UserError
 
 MAX_PIXELS = 500_000_000  # of an image that is read
 ORIENTATION = 0x0112  # EXIF
+BITS, PLANES, EXTRA_SAMPLES = 258, 284, 338  # TIFF
+PREMULTIPLIED = 1  # what an extra sample is: alpha by which color is multiplied
 EXIF_PREFIX = b"Exif\0\0"
 # What is told of a photograph in a TIFF file; its other tags are about the file itself.
 ABOUT = (270, 271, 272, 305, 306, 315, 33432)  # description ... copyright
@@ -29,6 +31,14 @@ GRAY = ("1", "L", "LA", "La")
 WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 UNKNOWN = ("F", "HSV", "I", "LAB")
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, cv2.error)
+
+# Pillow has no mode for gray with alpha of 16 bits. So that it opens such a TIFF file all the same,
+# and tells what is beside the pixels, they go by the name of those of 8 bits.
+for order in (b"II", b"MM"):
+    for extra in (0, 1, 2):
+        TiffImagePlugin.OPEN_INFO.setdefault(
+            (order, 1, (1,), 1, (16, 16), (extra,)), ("LA", "LA;16")
+        )
 
 
 @dataclass
@@ -78,6 +88,8 @@ def read_photo(path: Path | str) -> Photo:
             return decode(img, data)
     except Image.UnidentifiedImageError as error:
         raise UserError(f"{path}: not an image, or of an unknown kind") from error
+    except NotImplementedError as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
     except MemoryError as error:
         raise UserError(f"{path}: too large for the memory that is free") from error
     except DAMAGE as error:
@@ -106,10 +118,14 @@ def decode(img: Image.Image, data: bytes) -> Photo:
     """The photograph that Pillow has opened ``data`` as."""
     stored, deep = stored_mode(img), has_16_bits(img)
     exif, orientation = exif_of(img)
-    img.load()  # finds damage, also where OpenCV reads, which would not tell
+    by_tifffile = needs_tifffile(img)
+    if not by_tifffile:
+        img.load()  # finds damage, also where OpenCV reads, which would not tell
     turned = img.format == "TIFF" and orientation != 1  # Pillow has done so by itself
     icc = img.info.get("icc_profile") or b""
-    if deep and img.mode in ("RGB", "RGBA", "LA"):
+    if by_tifffile:
+        array, turned = decode_tiff(data), False
+    elif deep and img.mode in ("RGB", "RGBA", "LA"):
         array, turned = decode_16_bits(img, data), False
         if stored.startswith("LA"):  # which both show as color
             array = array[..., [0, -1]]
@@ -127,6 +143,8 @@ def decode(img: Image.Image, data: bytes) -> Photo:
     if not turned:
         array = upright(array, orientation)
     pixels, opacity = split_alpha(array)
+    if deep and opacity is not None and tiff_tag(img, EXTRA_SAMPLES) == (PREMULTIPLIED,):
+        pixels = divided(pixels, opacity)
     return Photo(pixels, opacity, icc, exif, xmp_of(img), img.info.get("dpi"))
 
 
@@ -149,6 +167,8 @@ def stored_mode(img: Image.Image) -> str:
 
 def has_16_bits(img: Image.Image) -> bool:
     """Whether there are 16 bits per channel in the file."""
+    if 16 in tiff_tag(img, BITS):  # which alone tells it of planes
+        return True
     return ";16" in stored_mode(img) or img.mode.startswith("I;16")
 
 
@@ -165,6 +185,51 @@ def decode_16_bits(img: Image.Image, data: bytes) -> np.ndarray:
     if array is None or array.dtype != np.uint16 or array.ndim != 3:
         raise ValueError("OpenCV cannot decode it")
     return array[..., [2, 1, 0, 3][: array.shape[2]]]
+
+
+def needs_tifffile(img: Image.Image) -> bool:
+    """Whether it is TIFF of a kind that Pillow and OpenCV mistake for another one.
+
+    That is gray with alpha of 16 bits, and the same of 8 bits or color of 16 in planes.
+    """
+    if img.format != "TIFF":
+        return False
+    planes, with_alpha = tiff_tag(img, PLANES) == (2,), img.mode in ("LA", "La")
+    return [planes, with_alpha, has_16_bits(img)].count(True) >= 2
+
+
+def decode_tiff(data: bytes) -> np.ndarray:
+    """A TIFF file of several channels: (H, W, C), as stored, not turned.
+
+    Raises:
+        NotImplementedError: it is compressed in a way that tifffile alone cannot read.
+    """
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page: tifffile.TiffPage = file.pages.first
+        try:
+            array = page.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            kind = "TIFF of 16 bits in planes, or of gray with alpha,"
+            raise NotImplementedError(f"{kind} in this compression; save it without") from error
+        if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+            array = np.moveaxis(array, 0, 2)
+    return array
+
+
+def tiff_tag(img: Image.Image, tag: int) -> tuple[int, ...]:
+    """The numbers of a tag; none if it is not there, or the file is no TIFF."""
+    found = img.getexif().get(tag, ()) if img.format == "TIFF" else ()
+    return found if isinstance(found, tuple) else (found,)
+
+
+def divided(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Color that was multiplied by alpha as it was before; black where alpha is 0."""
+    whole = np.iinfo(alpha.dtype).max
+    share = alpha if pixels.ndim == 2 else alpha[..., None]
+    color = (pixels.astype(np.float64) * whole / share.clip(1)).round().clip(0, whole)
+    return color.astype(pixels.dtype)
 
 
 def with_transparent_color(array: np.ndarray, color: object) -> np.ndarray:

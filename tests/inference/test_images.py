@@ -182,6 +182,72 @@ def test_orientation_of_16_bits(tmp_path: Path, mode: str, orientation: int):
     assert np.array_equal(read_photo(tmp_path / "a.tif").pixels, upright(array, orientation))
 
 
+def write_tiff(file: Path, array: np.ndarray, planes: bool = False, **options: object) -> None:
+    """(H, W, 2 to 4) as other programs write it."""
+    tifffile.imwrite(
+        file,
+        np.moveaxis(array, 2, 0) if planes else array,
+        photometric="rgb" if array.shape[2] > 2 else "minisblack",
+        planarconfig="separate" if planes else "contig",
+        **{**({"extrasamples": ["unassalpha"]} if array.shape[2] != 3 else {}), **options},
+    )
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "adobe_deflate"])
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA"])
+def test_tiff_of_16_bits(
+    tmp_path: Path, mode: str, planes: bool, compression: str | None, byteorder: str
+):
+    array = random_array(mode, "uint16")
+    options = {"compression": compression, "byteorder": byteorder, "iccprofile": SRGB}
+    tags = [(271, "s", 0, "Acme", True), (ORIENTATION, 3, 1, 6, True)]
+    write_tiff(tmp_path / "a.tif", array, planes, extratags=tags, **options)
+    photo = read_photo(tmp_path / "a.tif")
+    assert photo.pixels.dtype == np.uint16 and photo.icc == SRGB
+    assert np.array_equal(photo.channels, upright(array, 6))
+    found = Image.Exif()
+    found.load(photo.exif)
+    assert found[271] == "Acme" and ORIENTATION not in found
+    data = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(data[: -array.nbytes // 2])
+    with pytest.raises(UserError, match="a.tif: (damaged|not an image)"):
+        read_photo(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "adobe_deflate"])
+def test_tiff_of_gray_with_alpha_in_planes(tmp_path: Path, compression: str | None):
+    array = random_array("LA")
+    write_tiff(tmp_path / "a.tif", array, planes=True, compression=compression)
+    assert np.array_equal(read_photo(tmp_path / "a.tif").channels, array)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_16_bits_multiplied_by_alpha(tmp_path: Path, mode: str):
+    array = random_array(mode, "uint16") // 4 * 3
+    array[..., -1] |= 0x8000
+    array[0, 0, -1] = 0
+    stored = array.astype(float)
+    stored[..., :-1] *= stored[..., -1:] / 65535
+    write_tiff(tmp_path / "a.tif", stored.round().astype(np.uint16), extrasamples=["assocalpha"])
+    photo = read_photo(tmp_path / "a.tif")
+    assert np.array_equal(photo.alpha, array[..., -1]) and not photo.pixels[0, 0].any()
+    got, expected = photo.channels.astype(int), array.astype(int)
+    expected[0, 0] = 0
+    assert abs(got - expected).max() <= 1
+
+
+def test_tiff_that_only_a_missing_library_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def unpacked(page: object) -> None:
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", unpacked)
+    write_tiff(tmp_path / "a.tif", random_array("LA", "uint16"))
+    with pytest.raises(UserError, match="a.tif: cannot be read: .*; save it without$"):
+        read_photo(tmp_path / "a.tif")
+
+
 def test_profile_and_resolution(tmp_path: Path):
     for suffix in (".jpg", ".png", ".tif", ".webp"):
         file = tmp_path / f"a{suffix}"
