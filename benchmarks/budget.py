@@ -4,6 +4,8 @@
         --set5-lq Set5/LRbicx2 --iterations 1000 --output FOLDER
     python -m benchmarks.budget --report --output FOLDER
 
+``--choices`` compares designs of Compacter (``choices.py``) instead of networks.
+
 Same patches, seed, L1 loss, optimizer and schedule for all, one after the other, each by ``basicsr
 train --auto_resume`` in FOLDER: what is finished is not trained again, what was interrupted goes
 on. One seed and a short schedule: differences of a few hundredths of a dB say nothing.
@@ -44,6 +46,7 @@ from compacter_arch.tables.figure import paper_style, save_figure
 from compacter_arch.training.options import Options, package_options, read_options
 
 from .arguments import run
+from .choices import CHOICES
 from .networks import INSTALL, Peer
 from .peers import PEERS
 from .report import markdown
@@ -74,6 +77,11 @@ class Trained(NamedTuple):
     ssim: Curve
 
 
+def find(name: str) -> Peer:
+    """A network or a design, by its name."""
+    return CHOICES[name] if name in CHOICES else NETWORKS[name]
+
+
 def run_name(name: str) -> str:
     """The name of a network's folders."""
     return re.sub(r"\W+", "_", name)
@@ -81,12 +89,13 @@ def run_name(name: str) -> str:
 
 def options(name: str, args: argparse.Namespace) -> Options:
     """The demo's recipe on the data of the command line, with L1, batch 8 and a lower rate."""
-    opt, peer = read_options(package_options() / RECIPE), NETWORKS[name]
+    opt, peer = read_options(package_options() / RECIPE), find(name)
     tenth, hundredth = (max(args.iterations // parts, 1) for parts in (10, 100))
     train, val = opt["datasets"]["train"], opt["datasets"]["val"]
     # Both models are SRModel; BasicSR's pads the images of the validation.
     opt["model_type"] = "SwinIRModel" if peer.multiple > 1 else "RestorationModel"
     opt |= {"name": run_name(name), "network_g": peer.network_options(opt["scale"])}
+    opt["manual_seed"] = args.seed
     train |= {"dataroot_gt": str(args.gt.resolve()), "dataroot_lq": str(args.lq.resolve())}
     train |= {"batch_size_per_gpu": 8, "dataset_enlarge_ratio": 100}
     if args.gt.suffix == SUFFIX:
@@ -179,7 +188,7 @@ def report(names: Sequence[str]) -> str:
         raise UserError(f"no network was validated below {Path.cwd()}")
     rows = []
     for name, (seconds, psnr, ssim) in trained.items():
-        last, size = max(psnr), f"{NETWORKS[name].parameters / 1e3:,.0f}"
+        last, size = max(psnr), f"{find(name).parameters / 1e3:,.0f}"
         reached = f"{psnr[last]:.2f}", f"{ssim[last]:.4f}"
         rows.append((name, size, f"{last:,}", f"{seconds * last / 60:.1f}", *reached))
     plot(trained, Path("budget.png"))
@@ -202,12 +211,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(flag, type=Path, required="--report" not in argv, help=text)
     parser.add_argument("--iterations", type=positive, default=1000, help="default: 1000")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the runs")
-    parser.add_argument(
-        "--only", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights and patches (default: 0)")
+    parser.add_argument("--choices", action="store_true", help="designs of Compacter")
+    parser.add_argument("--only", nargs="+", choices=[*NETWORKS, *CHOICES], metavar="NAME")
     args = parser.parse_args(argv)
+    args.only = args.only or list(CHOICES if args.choices else NETWORKS)
     runs = {} if args.report else {name: options(name, args) for name in args.only}
-    if missing := [name for name in runs if not NETWORKS[name].installed]:
+    if missing := [name for name in runs if not find(name).installed]:
         raise UserError(f"{', '.join(missing)}: not installed, {INSTALL}")
     args.output.mkdir(parents=True, exist_ok=True)
     os.chdir(args.output)  # BasicSR's root
@@ -215,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         MACHINE.write_text(describe_device(device), encoding="utf-8")
     for name, opt in runs.items():
-        if status := train_network(NETWORKS[name], opt):
+        if status := train_network(find(name), opt):
             return status
     print(report(args.only))
     return 0

@@ -13,6 +13,7 @@ from basicsr.archs.edsr_arch import EDSR
 
 from benchmarks import budget
 from benchmarks.budget import NETWORKS
+from benchmarks.choices import CHOICES
 from benchmarks.networks import Peer
 from compacter_arch.errors import UserError
 from compacter_arch.prepare import make_raw
@@ -46,12 +47,13 @@ def row(text: str, name: str) -> list[str]:
     return next(line for line in text.splitlines() if line.startswith(f"| {name} |")).split(" | ")
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, *CHOICES])
 def test_about_400_k_parameters(name: str):
-    if not NETWORKS[name].installed:
+    peer = budget.find(name)
+    if not peer.installed:
         pytest.skip("its package is not installed")
-    parameters = count_parameters(NETWORKS[name].build(2))
-    assert parameters == NETWORKS[name].parameters
+    parameters = count_parameters(peer.build(2))
+    assert parameters == peer.parameters
     assert name == "SAFMN" or abs(parameters - 400_000) < 20_000
 
 
@@ -68,7 +70,7 @@ def test_no_edsr_is_nearer():
 
 def test_the_same_recipe_for_all():
     paths = {name: Path(name) for name in ("gt", "lq", "set5_gt", "set5_lq")}
-    args = argparse.Namespace(**paths, iterations=1000)
+    args = argparse.Namespace(**paths, iterations=1000, seed=3)
     recipes = [budget.options(name, args) for name in NETWORKS]
     assert len({recipe.pop("name") for recipe in recipes}) == len(NETWORKS)
     models = [(recipe.pop("model_type"), recipe.pop("network_g")["type"]) for recipe in recipes]
@@ -80,7 +82,7 @@ def test_the_same_recipe_for_all():
     assert train["total_iter"] == 1000 and train["scheduler"]["periods"] == [1000]
     assert (data["gt_size"], data["batch_size_per_gpu"]) == (64, 8)
     assert data["use_hflip"] and data["use_rot"] and data["type"] == "PairedImageDataset"
-    assert recipes[0]["val"]["val_freq"] == 100 and recipes[0]["manual_seed"] == 0
+    assert recipes[0]["val"]["val_freq"] == 100 and recipes[0]["manual_seed"] == 3
 
 
 def test_trains_goes_on_and_reports(
@@ -143,3 +145,18 @@ def test_data_is_asked_for_unless_to_report(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         budget.main(["--output", "runs"])
     assert "required: --gt, --lq, --set5-gt, --set5-lq" in capsys.readouterr().err
+
+
+def test_choices_are_trained_and_compared(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys
+):
+    small = {
+        name: replace(peer, options={**peer.options, "dim": 12, "num_blocks": 1})
+        for name, peer in CHOICES.items()
+        if name in ("as shipped", "DSGM as drawn", "channel attention of 3 heads")
+    }
+    monkeypatch.setattr(budget, "CHOICES", small)
+    assert budget.main([*command, "--choices"]) == 0
+    printed = capsys.readouterr().out
+    values = {name: row(printed, name)[-2:] for name in small}
+    assert len({tuple(value) for value in values.values()}) > 1, values
