@@ -53,7 +53,8 @@ class CompacterDrawn(CompacterArch):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         for block in self.blocks:
-            block.ffn = DrawnDSGM(block.casa.dim)
+            casa: Any = block.casa
+            block.ffn = DrawnDSGM(casa.dim)
 
 
 class CompacterHeaded(CompacterArch):
@@ -62,7 +63,7 @@ class CompacterHeaded(CompacterArch):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         for block in self.blocks:
-            casa = block.casa
+            casa: Any = block.casa
             block.casa = HeadedCASA(
                 casa.dim, casa.num_heads, casa.window, casa.shift, position_bias=False
             )
