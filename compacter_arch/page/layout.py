@@ -94,7 +94,7 @@ class Page:
             self.left.discard(session)
         return (
             gr.Image(visible=False),
-            gr.ImageSlider((result.before, result.after), visible=True),
+            gr.ImageSlider((str(result.before), str(result.after)), visible=True),
             gr.DownloadButton(f"Download {result.file.name}", value=result.file, visible=True),
             f"{result.facts}, in {time.perf_counter() - start:.1f} s",
         )
@@ -105,7 +105,9 @@ class Page:
 
     def blocks(self) -> gr.Blocks:
         """The page, to be served."""
-        with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(SWEEP, KEPT)) as blocks:
+        with gr.Blocks(
+            title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(SWEEP, KEPT)
+        ) as blocks:
             gr.Markdown(INTRODUCTION, elem_id="introduction")
             with gr.Row():
                 with gr.Column(scale=1, min_width=300):

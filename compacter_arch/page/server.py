@@ -96,6 +96,8 @@ def serve(load: Callable[[str], nn.Module], host: str, port: int, limits: Limits
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
             Server(config).run(sockets=[listening])
+        with page.one_at_a_time:  # what is left of a tile, so that no file comes after this
+            pass
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -18,7 +18,7 @@ CSS = """
   background: color-mix(in srgb, var(--block-background-fill) 70%, transparent);
 }
 #comparison::before, #comparison::after {
-  position: absolute; bottom: 12px; z-index: 2; padding: 2px 10px; border-radius: 6px;
+  position: absolute; bottom: 12px; z-index: 100; padding: 2px 10px; border-radius: 6px;
   background: rgb(0 0 0 / 55%); color: white; font-size: var(--text-sm); pointer-events: none;
 }
 #comparison::before { content: "before"; left: 20px; }
@@ -29,8 +29,5 @@ footer { display: none !important; }
 
 def theme() -> gr.themes.Base:
     """Colors and fonts."""
-    fonts = {
-        "font": [gr.themes.Font(name) for name in SANS],
-        "font_mono": [gr.themes.Font(name) for name in MONO],
-    }
-    return gr.themes.Soft(primary_hue="blue", neutral_hue="slate", **fonts)
+    font, font_mono = ([gr.themes.Font(name) for name in names] for names in (SANS, MONO))
+    return gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=font, font_mono=font_mono)
