@@ -27,6 +27,7 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAME = re.compile(r"# ([\w./]+\.\w+)\n")
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+IMAGE = "compacter:"  # of a container, whose command is `basicsr`
 SEPARATORS = ("&&", "||", ";", "|", "&")
 LONGEST = 300  # seconds of a block; it takes far less unless it hangs
 
@@ -107,6 +108,8 @@ def arguments_of(words: list[str], scripts: set[str]) -> list[str] | None:
     program, *rest = words
     if program == "basicsr":
         return rest
+    if words[:2] == ["docker", "run"]:
+        return words[1 + next(i for i, word in enumerate(words) if word.startswith(IMAGE)) :]
     if program not in ("python", "torchrun"):
         return None
     while rest and rest[0].startswith("--"):  # torchrun's
