@@ -13,12 +13,16 @@ from PIL import Image
 import compacter_arch.fused.network as fused_network
 from compacter_arch.fused import UnavailableError
 from compacter_arch.inference import load_model
-from compacter_arch.inference.images import ORIENTATION, read_photo
+from compacter_arch.inference.encoding import write_photo
+from compacter_arch.inference.images import ORIENTATION, Photo, read_photo, split_alpha
 from compacter_arch.inference.restoration import restore
 
 from ..conftest import Project, Result
-from .test_images import SRGB, exif, random_array
+from .test_images import SRGB, XMP, assert_tells_the_same, exif, random_array
 from .tools import tiny_weights
+
+# Of color and of gray: all that tells them apart here is the name of their color space.
+PROFILES = {"R": SRGB, "L": SRGB[:16] + b"GRAY" + SRGB[20:]}
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -44,6 +48,21 @@ def folder(project: Project) -> Path:
     return root
 
 
+def save_more(folder: Path) -> None:
+    """Images of 16 bits, and of 8 bits with all that can belong to them."""
+    folder.mkdir()
+    for suffix in (".png", ".tif"):
+        for mode in ("L", "LA", "RGB", "RGBA"):
+            photo = Photo(*split_alpha(random_array(mode, "uint16")), icc=PROFILES[mode[0]])
+            write_photo(folder / f"{mode}16{suffix}", photo)
+    for name in ("L.jpg", "RGB.jpg", "RGBA.webp", "LA.tif", "RGBA.tif"):
+        mode, form = name.split(".")
+        tags = {"exif": exif(3).tobytes(), "icc_profile": PROFILES[mode[0]]}
+        image = Image.fromarray(random_array(mode))
+        image.save(folder / name, **tags, **({} if form == "tif" else {"xmp": XMP}))
+    Image.fromarray(random_array("L")).save(folder / "L.bmp")
+
+
 def restore_command(project: Project, *argv: str, weights: str = "x2.pth") -> Result:
     return project.run("restore", *argv, "--weights", weights, "--device", "cpu")
 
@@ -54,6 +73,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_folder_of_all_kinds(project: Project, folder: Path):
+    save_more(folder / "more")
     good = names(folder)
     (folder / "deep" / "cut.jpg").write_bytes((folder / "deep" / "turned.jpg").read_bytes()[:900])
     (folder / "note.txt").write_text("no image")
@@ -72,6 +92,9 @@ def test_a_folder_of_all_kinds(project: Project, folder: Path):
         assert after.pixels.dtype == before.pixels.dtype
         assert after.pixels.shape[2:] == before.pixels.shape[2:]
         assert (after.alpha is None) == (before.alpha is None)
+        assert (after.icc, after.xmp) == (before.icc, before.xmp)
+        if before.exif:
+            assert_tells_the_same(after.exif)
     turned = read_photo(out / "deep" / "turned.jpg")
     assert turned.pixels.shape == (40, 16, 3) and turned.icc == SRGB
     assert turned.dpi == pytest.approx((300, 300), abs=0.1)
@@ -221,11 +244,13 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch):
     with bars.Bars(2) as progress:
         for image in range(2):
             for done in range(3):
-                progress.tiles(done + 1, 3 + image)
+                tell = progress.frames if image else progress.tiles
+                tell(done + 1, 3 + image)
             assert (progress.tile.n, progress.tile.total) == (3, 3 + image)
             progress.image()
         assert (progress.images.n, progress.images.total) == (2, 2)
-    assert "images: 100%" in screen.getvalue() and "3/4" in screen.getvalue()
+    assert "images: 100%" in screen.getvalue() and "tiles: 100%" in screen.getvalue()
+    assert "frames:  75%" in screen.getvalue() and "3/4" in screen.getvalue()
     monkeypatch.setattr(screen, "isatty", lambda: False)
     with bars.Bars(2) as progress:
         assert progress.images.disable and progress.tile.disable
