@@ -13,7 +13,8 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "compacter_arch/__init__.py
 TABLE = ["matplotlib>=3.7", "tabulate>=0.9"]
 SPANDREL = ["spandrel>=0.4.2", "spandrel_extra_arches>=0.2"]  # other networks, for benchmarks
 DEMO = ["gradio>=6.31"]  # the page of `basicsr demo`
-VIDEO = ["av>=17"]
+VIDEO = ["av>=17.1"]
+EXPORT = ["onnx>=1.15", "onnxruntime>=1.17", "safetensors>=0.4"]
 TEST = ["pytest>=7", "hypothesis>=6", "safetensors>=0.4", *TABLE]
 DEV = [*TEST, "ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "pre-commit>=3"]
 
@@ -54,6 +55,7 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
+        "export": EXPORT,
         "demo": DEMO,
         "table": TABLE,
         "spandrel": SPANDREL,

@@ -1,4 +1,4 @@
-"""Frames of a video as arrays of RGB and back, in their depth and by their own colour matrix."""
+"""Frames of a video as arrays of RGB and back, in their depth and by their own color matrix."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 RGB, BT709, UNKNOWN, BT601 = 0, 1, 2, 5
 MATRICES = (BT709, 4, BT601, 6, 7, 9)  # which can be converted; 6 is BT.601, too, 9 BT.2020
 LIMITED, FULL = 1, 2  # luma of 8 bits from 16 to 235, or all values
+# How FFmpeg converts with the least error: bicubic, all chroma in and out, rounded exactly. By its
+# default, colors at half density are off by some levels.
+EXACTLY = 4 | 0x2000 | 0x4000 | 0x40000
 # EXIF orientations by (a, b, c, d): a pixel at (x, y) is shown at (a x + c y, b x + d y).
 ORIENTATIONS = {
     (1, 0, 0, 1): 1,
@@ -42,7 +45,7 @@ class FrameKind:
         color_range: :data:`LIMITED` or :data:`FULL`.
         gray: whether it has one channel.
         deep: whether it has more than 8 bits per channel.
-        chroma: how densely colour is stored: ``420``, ``422`` or ``444``.
+        chroma: how densely color is stored: ``420``, ``422`` or ``444``.
         orientation: 1 to 8, as in EXIF data.
     """
 
@@ -60,7 +63,7 @@ class FrameKind:
         """The kind of a frame.
 
         Raises:
-            UserError: it is interlaced, transparent, turned by no quarter turn, or of colours
+            UserError: it is interlaced, transparent, turned by no quarter turn, or of colors
                 that cannot be converted.
         """
         form = frame.format
@@ -72,7 +75,7 @@ class FrameKind:
         if matrix in (RGB, UNKNOWN):  # as players guess
             matrix = BT709 if frame.width >= 1280 or frame.height > 576 else BT601
         if matrix not in MATRICES:
-            raise UserError(f"has colours (matrix {matrix} of H.273) that cannot be converted")
+            raise UserError(f"has colors (matrix {matrix} of H.273) that cannot be converted")
         gray = form.name.startswith("gray")
         across, down = form.chroma_width(16), form.chroma_height(16)
         full = form.name.startswith("yuvj") or frame.color_range == FULL
@@ -103,12 +106,11 @@ class FrameKind:
                 f"changes at {frame.time or 0:.2f} s from {self.size[0]} x {self.size[1]} "
                 f"{self.name} to {frame.width} x {frame.height} {frame.format.name}; cut it there"
             )
+        frame.colorspace, frame.color_range = self.matrix, self.color_range
         array = frame.reformat(
             format="rgb48le" if self.deep else "rgb24",
-            src_colorspace=self.matrix,
-            src_color_range=self.color_range,
             dst_color_range=FULL,
-            interpolation=exactly(),
+            interpolation=EXACTLY,
         ).to_ndarray()
         return upright(array[..., 0] if self.gray else array, self.orientation)
 
@@ -117,25 +119,11 @@ class FrameKind:
         from av import VideoFrame
 
         rgb = np.dstack([array] * 3) if array.ndim == 2 else np.ascontiguousarray(array)
-        return VideoFrame.from_ndarray(rgb, "rgb48le" if self.deep else "rgb24").reformat(
-            format=pixel_format,
-            src_color_range=FULL,
-            dst_colorspace=self.matrix,
-            dst_color_range=self.color_range,
-            interpolation=exactly(),
+        frame = VideoFrame.from_ndarray(rgb, "rgb48le" if self.deep else "rgb24")
+        frame.colorspace, frame.color_range = self.matrix, FULL
+        return frame.reformat(
+            format=pixel_format, dst_color_range=self.color_range, interpolation=EXACTLY
         )
-
-
-def exactly() -> int:
-    """How FFmpeg converts with the least error: by its default, colours are off by some levels."""
-    from av.video.reformatter import Interpolation
-
-    return (
-        Interpolation.BICUBIC
-        | Interpolation.ACCURATE_RND
-        | Interpolation.FULL_CHR_H_INT
-        | Interpolation.FULL_CHR_H_INP
-    )
 
 
 def orientation_of(frame: VideoFrame) -> int:

@@ -1,7 +1,7 @@
 """Videos whose frames are changed one by one, with everything else in them kept as it is.
 
 Kept are the container, time stamps (also of a variable frame rate), the shape of the pixels, depth,
-colours and how densely they are stored; copied are sound, subtitles, covers, fonts, chapters and
+colors and how densely they are stored; copied are sound, subtitles, covers, fonts, chapters and
 tags. A rotation is carried out, as with photographs. Not kept are other tracks, as of positions,
 and what HDR tells of the display it was made on. Memory does not grow with the length.
 """

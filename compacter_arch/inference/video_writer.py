@@ -1,7 +1,7 @@
 """One video file that is written: new frames, and what is copied beside them.
 
 MP4, MOV and MKV get H.264, or HEVC for more than 8 bits; AVI gets H.264, WebM VP9, or AV1 for more
-than 8 bits. Where colour is stored at half the density, it stays so; RGB becomes 4:4:4, and so do
+than 8 bits. Where color is stored at half the density, it stays so; RGB becomes 4:4:4, and so do
 odd sizes, which H.264 has at no other.
 """
 
