@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..allocator import keep_freed_memory
 from ..errors import UserError
-from . import check, demo, figure, prepare, profile, restore, table, test, train
+from . import check, demo, export, figure, prepare, profile, restore, table, test, train
 from .subcommands import add_commands
 
 COMMANDS = {
@@ -18,6 +18,7 @@ COMMANDS = {
     "check": check,
     "prepare": prepare,
     "restore": restore,
+    "export": export,
     "table": table,
     "profile": profile,
     "figure": figure,
