@@ -36,13 +36,13 @@ RUN python -m venv /opt/venv && pip install --upgrade pip setuptools wheel
 FROM builder AS builder-cpu
 ARG TORCH_INDEX=
 RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
-ARG EXTRAS=table,demo,video
+ARG EXTRAS=table,demo,video,export
 COPY . /source
 RUN pip install --no-build-isolation "/source[$EXTRAS]"
 
 FROM builder AS builder-cuda
 RUN pip install torch torchvision
-ARG EXTRAS=table,demo,video
+ARG EXTRAS=table,demo,video,export
 COPY . /source
 RUN pip install --no-build-isolation "/source[$EXTRAS]"
 

@@ -89,9 +89,9 @@ READINGS = {
     ),
     "deploy.md": Reading(
         sandboxes.of_deploying,
-        results=("custom_nodes/compacter.py", "restored/clip.mp4"),
-        says=("Compacter 2 (1, 3, 120, 160)",),
-        extras=("spandrel", "av"),
+        results=("sr_x2.safetensors", "custom_nodes/compacter.py", "restored/clip.mp4"),
+        says=("onnx (1, 3, 90, 122)", "Compacter 2 (1, 3, 120, 160)"),
+        extras=("onnx", "onnxruntime", "safetensors", "spandrel", "av"),
     ),
     "extend.md": Reading(
         lambda root: None,
