@@ -15,7 +15,16 @@ SPANDREL = ["spandrel>=0.4.2", "spandrel_extra_arches>=0.2"]  # other networks, 
 DEMO = ["gradio>=6.31"]  # the page of `basicsr demo`
 VIDEO = ["av>=17.1"]
 EXPORT = ["onnx>=1.15", "onnxruntime>=1.17", "safetensors>=0.4"]
-TEST = ["pytest>=7", "hypothesis>=6", "safetensors>=0.4", *TABLE]
+TEST = [
+    "pytest>=7",
+    "hypothesis>=6",
+    "playwright>=1.45",
+    *TABLE,
+    *SPANDREL,
+    *EXPORT,
+    *DEMO,
+    *VIDEO,
+]
 DEV = [*TEST, "ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "pre-commit>=3"]
 
 setup(
