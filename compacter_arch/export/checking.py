@@ -21,7 +21,7 @@ Runner = Callable[[np.ndarray], np.ndarray]
 # A file of PyTorch's takes images larger than a window alone.
 SIZES = ((1, 1, 1), (2, 7, 5), (1, 17, 23), (2, 64, 64), (1, 96, 130))
 LARGER = ((1, 9, 33), (2, 11, 35), (1, 17, 49), (2, 64, 64), (1, 96, 130))
-PROMISED = {"fp32": 1e-4, "fp16": 2e-2, "int8": 2e-1}  # largest difference, of values in [0, 1]
+PROMISED = {"fp32": 1e-4, "fp16": 1e-2, "int8": 1e-1}  # largest difference, of values in [0, 1]
 TIMED = 1, 180, 320
 ROUNDS = 3
 

@@ -1,20 +1,19 @@
 """Compacter written for exporters: any size in one graph, and few operations.
 
 The same weights and the same results as :class:`~compacter_arch.archs.CompacterArch` to 1e-5. What
-differs is the form: sizes are never turned into numbers, padding and shift are gathers by an index
-that is computed from the size, nothing depends on the size but that, and nothing is done in
-bands. What ONNX Runtime does fast on a CPU decided the rest (x2, 180 x 320 pixels): projections of
-pixels as rows of a matrix, one operation with their bias, instead of four dimensions (a fifth of
-the time); keys transposed by the product (a tenth), the projections into the depth-wise
-convolutions as 1 x 1 convolutions, whose layout they share (a tenth); one gather instead of two
-rolls.
+differs is the form: sizes are never turned into numbers, padding, windows and shift are gathers by
+an index that is computed from the size, and nothing is done in bands. The rest is what ONNX Runtime
+does fast on a CPU: projections of pixels as rows of one matrix, with their bias in one operation;
+keys transposed by the product itself; the projections into the depth-wise convolutions as 1 x 1
+convolutions, whose memory layout they share; one gather for shift, windows and heads, which threads
+share, where a transposition has one thread and a roll several copies.
 
 Images are (B, H, W, C) here, H and W whole windows, except where the network begins and ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -31,16 +30,18 @@ Options = Mapping[str, Any]  # of the constructor of `CompacterArch`
 State = Mapping[str, Tensor]
 
 
-class Grid(NamedTuple):
-    """What the blocks need to know of the size of the image.
+class Windows(NamedTuple):
+    """The (shifted) windows of an image of some size.
 
     Attributes:
-        masks: added to the logits of shifted windows: bias and last column, (nW, heads or 1, N, N);
-            last row, (nH, 1, 1, N, N); N pixels of a window.
-        forth, back: for each pixel in order, (H * W,), which one the shift puts there.
+        masks: what is added to the logits, each broadcast to (nH, nW, heads, N, N); N pixels of a
+            window.
+        forth: for each pixel of each head of each window in order, (nH * nW * heads * N,), which
+            one of (H * W * heads,) it is.
+        back: the inverse.
     """
 
-    masks: tuple[Tensor, Tensor]
+    masks: Sequence[Tensor]
     forth: Tensor
     back: Tensor
 
@@ -54,13 +55,15 @@ class ExportedCompacter(nn.Module):
             exceed float16, and the images at both ends are float32.
     """
 
+    bias: Tensor
+
     def __init__(self, network: CompacterArch, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         state = {name: value.detach().clone() for name, value in network.state_dict().items()}
         options = deduce_options(state)
         self.window, self.upscale = options["window_size"], options["upscale"]
         self.skip = options["input_skip"] or self.upscale == 1
-        self.dtype = dtype
+        self.heads, self.dtype = options["num_heads"], dtype
         self.shifts = [
             options["shift"] and options["spatial"] and i % 2 == 1
             for i in range(options["num_blocks"])
@@ -72,8 +75,7 @@ class ExportedCompacter(nn.Module):
 
         self.conv_first = convolution(state, "conv_first")
         self.blocks = nn.ModuleList(
-            Block(section(state, f"blocks.{i}."), options, shift)
-            for i, shift in enumerate(self.shifts)
+            Block(section(state, f"blocks.{i}."), options) for i in range(len(self.shifts))
         )
         self.conv_last = convolution(state, "conv_last")
         self.reconstruct = convolution(state, "reconstruct")
@@ -85,36 +87,44 @@ class ExportedCompacter(nn.Module):
         x = pad_to_windows(x.to(self.dtype), self.window)
         shallow = self.conv_first(x)
         features = shallow.permute(0, 2, 3, 1)
-        grid = self.grid(features)
+        windows = [self.windows(features, shift) for shift in (False, any(self.shifts))]
         for block, shift in zip(self.blocks, self.shifts, strict=True):
-            features = block(features, grid if shift else None, self.bias)
+            features = block(features, windows[shift])
         features = self.conv_last(features.permute(0, 3, 1, 2)) + shallow
         y = F.pixel_shuffle(self.reconstruct(features), self.upscale)
         if self.skip:
             y = y + enlarge(x, self.upscale)
         return crop(y, height * self.upscale, width * self.upscale).float()
 
-    def grid(self, x: Tensor) -> Grid:
-        """The masks and the order of pixels that shifted windows need."""
+    def windows(self, x: Tensor, shift: bool) -> Windows:
+        """The windows of (B, H, W, C), shifted by half their size or not."""
         h, w = self.window
         height, width = x.shape[1:3]
-        rows, columns = (torch.arange(n, device=x.device) for n in (height, width))
-        y = (torch.arange(h) * 2 // h).repeat_interleave(w)  # (N,), 1: lower half of a window
-        z = (torch.arange(w) * 2 // w).repeat(h)  # 1: right half
-        last_row = rows[: height // h] == height // h - 1
-        last_column = columns[: width // w] == width // w - 1
-        forbidden_y, forbidden_z = (
-            (half[:, None] != half).to(x) * FORBIDDEN for half in (y, z)
-        )  # (N, N)
-        masks = (
-            last_column.to(x)[:, None, None, None] * forbidden_z + self.bias,
-            last_row.to(x)[:, None, None, None, None] * forbidden_y,
+        dy, dx = (h // 2, w // 2) if shift else (0, 0)
+        rows, columns, heads = (
+            torch.arange(n, device=x.device) for n in (height, width, self.heads)
         )
-        forth, back = (
-            ((rows + dy) % height)[:, None] * width + (columns + dx) % width
-            for dy, dx in ((h // 2, w // 2), (height - h // 2, width - w // 2))
+        y = ((rows + dy) % height).reshape(-1, 1, 1, h, 1)
+        z = ((columns + dx) % width).reshape(-1, 1, 1, w)  # with y: (nH, nW, 1, h, w)
+        forth = (y * width + z) * self.heads + heads[:, None, None]
+        y, z = (rows + height - dy) % height, (columns + width - dx) % width
+        window = (y // h)[:, None] * (width // w) + z // w  # (H, W)
+        inside = (y % h)[:, None] * w + z % w
+        back = (window[..., None] * self.heads + heads) * (h * w) + inside[..., None]
+        masks = self.shifted_masks(x) if shift else [self.bias]
+        return Windows(masks, forth.flatten(), back.flatten())
+
+    def shifted_masks(self, x: Tensor) -> list[Tensor]:
+        """Bias and last column, (nW, heads or 1, N, N); last row, (nH, 1, 1, N, N)."""
+        h, w = self.window
+        y = (torch.arange(h, device=x.device) * 2 // h).repeat_interleave(w)  # (N,), 1: lower half
+        z = (torch.arange(w, device=x.device) * 2 // w).repeat(h)  # 1: right half
+        forbidden_y, forbidden_z = ((half[:, None] != half).to(x) * FORBIDDEN for half in (y, z))
+        last_row, last_column = (
+            (torch.arange(n, device=x.device) == n - 1).to(x)[:, None, None, None]
+            for n in (x.shape[1] // h, x.shape[2] // w)
         )
-        return Grid(masks, forth.flatten(), back.flatten())
+        return [last_column * forbidden_z + self.bias, (last_row * forbidden_y)[:, None]]
 
 
 class Block(nn.Module):
@@ -123,19 +133,18 @@ class Block(nn.Module):
     Args:
         state: of the block.
         options: of the network.
-        shift: whether its windows are shifted.
     """
 
-    def __init__(self, state: State, options: Options, shift: bool) -> None:
+    def __init__(self, state: State, options: Options) -> None:
         super().__init__()
         self.norm1, self.norm2 = norm(state, "norm1"), norm(state, "norm2")
         self.casa = Mixer(section(state, "casa."), options)
         make_ffn = GatedFeedForward if options["ffn"] == "dsgm" else FeedForward
         self.ffn = make_ffn(section(state, "ffn."))
 
-    def forward(self, x: Tensor, grid: Grid | None, bias: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C); ``grid`` where the windows are shifted."""
-        x = x + self.casa(self.norm1(x), grid, bias)
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        x = x + self.casa(self.norm1(x), windows)
         return x + self.ffn(self.norm2(x))
 
 
@@ -157,12 +166,12 @@ class Mixer(nn.Module):
         self.local = convolution(state, "local", depthwise=True) if options["local"] else None
         self.proj = linear(state, "proj")
 
-    def forward(self, x: Tensor, grid: Grid | None, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         v = self.v(x)
         parts = []
         if self.q is not None:
-            parts.append(self.spatial(x, v, grid, bias))
+            parts.append(self.spatial(x, v, windows))
         if self.channel is not None:
             parts.append(self.channel(x, v))
         if len(parts) == 2 and self.interaction:
@@ -176,29 +185,22 @@ class Mixer(nn.Module):
         out: Tensor = self.proj(y)
         return out
 
-    def spatial(self, x: Tensor, v: Tensor, grid: Grid | None, bias: Tensor) -> Tensor:
+    def spatial(self, x: Tensor, v: Tensor, windows: Windows) -> Tensor:
         """SWSA: attention inside (shifted) windows; (B, H, W, C) -> (B, H, W, C)."""
         assert self.q is not None and self.k is not None
-        if grid is not None:
-            x, v = reorder(x, grid.forth), reorder(v, grid.forth)
-        q, k, v = (self.partition(y) for y in (self.q(x), self.k(x), v))
-        logits = q @ k.transpose(-1, -2)  # (B, nH, nW, heads, N, N)
-        for mask in (bias,) if grid is None else grid.masks:
-            logits = logits + mask
-        y = self.reverse(logits.softmax(-1) @ v)
-        return y if grid is None else reorder(y, grid.back)
-
-    def partition(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, nH, nW, heads, N, C / heads)."""
         (b, height, width, c), (h, w) = x.shape, self.window
-        x = x.reshape(b, height // h, h, width // w, w, self.heads, c // self.heads)
-        return x.permute(0, 1, 3, 5, 2, 4, 6).flatten(4, 5)
-
-    def reverse(self, x: Tensor) -> Tensor:
-        """(B, nH, nW, heads, N, C / heads) -> (B, H, W, C)."""
-        (b, rows, columns, heads, _, d), (h, w) = x.shape, self.window
-        x = x.reshape(b, rows, columns, heads, h, w, d).permute(0, 1, 4, 2, 5, 3, 6)
-        return x.reshape(b, rows * h, columns * w, heads * d)
+        d = c // self.heads
+        q, k, v = (
+            y.reshape(b, -1, d)
+            .index_select(1, windows.forth)
+            .reshape(b, height // h, width // w, self.heads, h * w, d)
+            for y in (self.q(x), self.k(x), v)
+        )
+        logits = q @ k.transpose(-1, -2)  # (B, nH, nW, heads, N, N)
+        for mask in windows.masks:
+            logits = logits + mask
+        y = logits.softmax(-1) @ v
+        return y.reshape(b, -1, d).index_select(1, windows.back).reshape(x.shape)
 
 
 class ChannelAttention(nn.Module):
@@ -351,11 +353,6 @@ def crop(x: Tensor, height: int, width: int) -> Tensor:
     for dim, size in ((2, height), (3, width)):
         x = x.index_select(dim, torch.arange(size, device=x.device))
     return x
-
-
-def reorder(x: Tensor, order: Tensor) -> Tensor:
-    """The pixels of (B, H, W, C) in another order, (H * W,)."""
-    return x.flatten(1, 2).index_select(1, order).reshape(x.shape)
 
 
 def moments(x: Tensor) -> Tensor:

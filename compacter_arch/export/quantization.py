@@ -39,6 +39,7 @@ def quantize(model: bytes, images: Iterable[np.ndarray]) -> bytes:
     try:
         import onnx
         from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError as error:
         raise UserError(MISSING) from error
 
@@ -52,9 +53,11 @@ def quantize(model: bytes, images: Iterable[np.ndarray]) -> bytes:
 
     proto = onnx.load_model_from_string(model)
     with TemporaryDirectory() as folder:
-        file = Path(folder) / "int8.onnx"
+        shaped, file = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        # Its optimizations would take away the names of the nodes, its symbols know no such sizes.
+        quant_pre_process(proto, shaped, skip_optimization=True, skip_symbolic_shape=True)
         quantize_static(
-            proto,
+            shaped,
             file,
             Reader(),
             op_types_to_quantize=OPERATIONS,

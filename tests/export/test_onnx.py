@@ -78,8 +78,10 @@ def test_half_precision_halves_the_weights_and_keeps_its_promise():
 def test_int8_is_calibrated_and_keeps_its_promise():
     model = trained()
     data = encode(model, "onnx", "int8", images=[photograph(3, (1, 48, 48))])
-    operations = {node.op_type for node in onnx.load_model_from_string(data).graph.node}
-    assert "QuantizeLinear" in operations
+    proto = onnx.load_model_from_string(data)
+    assert "QuantizeLinear" in {node.op_type for node in proto.graph.node}
+    assert "scale" in {entry.key for entry in proto.metadata_props} and proto.ir_version <= 8
+    assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", 17)]
     x = photograph(3, (1, 33, 41))
     (y,) = session(data).run(None, {"input": x})
     with torch.no_grad():
