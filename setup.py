@@ -17,6 +17,7 @@ VIDEO = ["av>=17.1"]
 EXPORT = ["onnx>=1.15", "onnxruntime>=1.17", "safetensors>=0.4"]
 TEST = [
     "pytest>=7",
+    "pytest-xdist>=3",
     "hypothesis>=6",
     "playwright>=1.45",
     *TABLE,
