@@ -79,6 +79,7 @@ class FrameKind:
         gray = form.name.startswith("gray")
         across, down = form.chroma_width(16), form.chroma_height(16)
         full = form.name.startswith("yuvj") or frame.color_range == FULL
+        full = full or (gray and frame.color_range != LIMITED)
         return cls(
             size=(frame.width, frame.height),
             name=form.name,
@@ -106,6 +107,9 @@ class FrameKind:
                 f"changes at {frame.time or 0:.2f} s from {self.size[0]} x {self.size[1]} "
                 f"{self.name} to {frame.width} x {frame.height} {frame.format.name}; cut it there"
             )
+        if self.gray:  # as luma, since FFmpeg takes all gray for that of the full range
+            form = "yuv444p16le" if self.deep else "yuv444p"
+            frame = frame.reformat(format=form, dst_color_range=FULL)
         frame.colorspace, frame.color_range = self.matrix, self.color_range
         array = frame.reformat(
             format="rgb48le" if self.deep else "rgb24",

@@ -94,7 +94,7 @@ def rewrite(
     import av
 
     with telling("damaged, or no video"):
-        reader = stack.enter_context(av.open(str(source)))
+        reader = stack.enter_context(av.open(str(source), metadata_errors="replace"))
     video, others = tracks(reader)
     writers = [
         stack.enter_context(VideoWriter(target, part, reader, video, [] if number else others))

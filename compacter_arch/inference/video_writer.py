@@ -1,8 +1,8 @@
 """One video file that is written: new frames, and what is copied beside them.
 
 MP4, MOV and MKV get H.264, or HEVC for more than 8 bits; AVI gets H.264, WebM VP9, or AV1 for more
-than 8 bits. Where color is stored at half the density, it stays so; RGB becomes 4:4:4, and so do
-odd sizes, which H.264 has at no other.
+than 8 bits; more than 10 become 10. Where color is stored at half the density, it stays so; RGB
+becomes 4:4:4, and so do odd sizes, which H.264 has at no other.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def telling(what: str | Callable[[], str]) -> Iterator[None]:
 
     try:
         yield
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (av.FFmpegError, OSError) as error:
         cause = getattr(error, "strerror", None) or error
         raise UserError(f"{what if isinstance(what, str) else what()} ({cause})") from error
 
