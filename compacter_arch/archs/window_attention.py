@@ -85,9 +85,10 @@ def window_attention(
 ) -> Tensor:
     """Dot-product attention of windows.
 
-    On a GPU by PyTorch's fused kernels. On a CPU by two products and a softmax for one head after
-    the other, whose logits stay in the cache: for windows of 64 pixels and heads of 16 channels
-    this takes less time than PyTorch's fused kernel there.
+    On a GPU by PyTorch's fused kernels. On a CPU by two products and a softmax: for windows of 64
+    pixels and heads of 16 channels they take less time than PyTorch's fused kernel there. In
+    float32 for one head after the other, whose logits stay in the cache; in half precision, whose
+    products want more at once, for all heads.
 
     Args:
         q, k, v: (B, nH, nW, h * w, C). The scale is in q already.
@@ -107,13 +108,16 @@ def window_attention(
         q, k, v = (t.flatten(0, 2).transpose(1, 2) for t in (q, k, v))
         y = F.scaled_dot_product_attention(q, k, v, mask, scale=1.0)
         return y.transpose(1, 2).flatten(2).unflatten(0, grid)
+    if q.dtype != torch.float32:
+        q, k, v = (t.transpose(3, 4) for t in (q, k, v))
+        return attend(q, k, v, mask).transpose(3, 4).flatten(4)
     masks = [None] * num_heads if mask is None else mask.unbind(2)
     heads = zip(q.unbind(-2), k.unbind(-2), v.unbind(-2), masks, strict=True)
     return torch.cat([attend(*head) for head in heads], -1)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """One head of :func:`window_attention`: (B, nH, nW, h * w, C / heads)."""
+    """Heads of :func:`window_attention`, one or several: (B, nH, nW, ..., h * w, C / heads)."""
     logits = q @ k.mT
     if mask is not None:
         logits += mask
