@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,8 @@ SCALE = 2
 REFERENCE = "SwinIR-400K, SRModel"
 STOCK = "Compacter, SRModel"
 ALL = {"channels_last": True, "compile": True}
+ADAM = {"type": "Adam", "lr": 5e-4, "betas": [0.9, 0.99]}
+FUSED = {"optim_g": {**ADAM, "fused": True}}
 # Row: network, keys of RestorationModel (None: SRModel).
 ROWS: dict[str, tuple[str, Mapping[str, Any] | None]] = {
     REFERENCE: ("SwinIR-400K", None),
@@ -44,6 +47,7 @@ ROWS: dict[str, tuple[str, Mapping[str, Any] | None]] = {
     "Compacter, channels_last": ("Compacter", {"channels_last": True}),
     "Compacter, compile": ("Compacter", {"compile": True}),
     "Compacter, amp: bf16": ("Compacter", {"amp": "bf16"}),
+    "Compacter, amp: bf16, optim_g: fused": ("Compacter", {"amp": "bf16", **FUSED}),
     "Compacter, amp: fp16": ("Compacter", {"amp": "fp16"}),
     "Compacter, channels_last, compile": ("Compacter", ALL),
     "Compacter, channels_last, compile, amp: bf16": ("Compacter", {**ALL, "amp": "bf16"}),
@@ -56,7 +60,7 @@ def options(
     network: str, keys: Mapping[str, Any] | None, device: torch.device, batch: int
 ) -> dict[str, Any]:
     """What BasicSR would read from an option file."""
-    return {
+    opt = {
         "model_type": "SRModel" if keys is None else "RestorationModel",
         "num_gpu": int(device.type != "cpu"),
         "dist": False,
@@ -66,13 +70,14 @@ def options(
         "network_g": PEERS[network].network_options(SCALE),
         "path": {},
         "train": {
-            "optim_g": {"type": "Adam", "lr": 5e-4, "betas": [0.9, 0.99]},
+            "optim_g": ADAM,
             "scheduler": {"type": "MultiStepLR", "milestones": [250_000], "gamma": 0.5},
             "total_iter": 500_000,
             "pixel_opt": {"type": "L1Loss"},
             **(keys or {}),
         },
     }
+    return deepcopy(opt)  # BasicSR takes parts of it out
 
 
 def take_step(model: SRModel, data: Mapping[str, Tensor]) -> None:
