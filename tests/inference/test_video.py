@@ -639,8 +639,11 @@ class TestCommand:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_interrupted(self, project: Project, clip: Path, number: int):
         make_video(clip, [40 * n for n in range(2000)], options={"preset": "ultrafast"})
+        # A parent that runs in the background of a shell leaves its children deaf to Ctrl-C.
+        hear = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
         process = project.start(
-            *("restore", "in/a.mp4", "-o", "out", "--weights", "x2.pth", "--device", "cpu")
+            *("restore", "in/a.mp4", "-o", "out", "--weights", "x2.pth", "--device", "cpu"),
+            python=("-c", f"{hear}; from compacter_arch.cli import main; sys.exit(main())"),
         )
         until = time.monotonic() + 60
         while not list(project.root.glob("out/.*")):
