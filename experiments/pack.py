@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
+from compacter_arch.export.formats import safetensors_bytes
 from compacter_arch.inference import load_model
 
 STEP = re.compile(r"iter: *([\d,]+), lr:\(([^,]+),\)\].* l_pix: (\S+)")
@@ -46,11 +46,10 @@ def main() -> None:
     args = parser.parse_args()
     checkpoints = list((args.run / "models").glob("net_g_*.pth"))
     newest = max(checkpoints, key=lambda file: file.stat().st_mtime)  # also of a run that goes on
-    state = load_model(newest).state_dict()  # the averaged ones
+    network = load_model(newest)  # the averaged weights
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"params": state}, args.output.with_suffix(".pth"))
-    tensors = {name: value.contiguous() for name, value in state.items()}
-    save_file(tensors, args.output.with_suffix(".safetensors"))
+    torch.save({"params": network.state_dict()}, args.output.with_suffix(".pth"))
+    args.output.with_suffix(".safetensors").write_bytes(safetensors_bytes(network, torch.float32))
     rows = read_logs(args.run)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     with args.output.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:

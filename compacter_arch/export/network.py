@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..archs import CompacterArch
+from ..archs.casa_arch import NORM_EPS
 from ..archs.compacter_arch import deduce_options
 
-NORM_EPS = 1e-4  # smallest L2 norm of a channel, CASA's
 FORBIDDEN = -1e4  # on logits between pixels that wrapped; twice that is a float16 still
 
 Options = Mapping[str, Any]  # of the constructor of `CompacterArch`
