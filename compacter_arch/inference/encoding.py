@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,11 @@ def encode_png(photo: Photo) -> bytes:
         (b"IDAT", zlib.compress(filtered.tobytes(), 6)),
         (b"IEND", b""),
     ]
+    return png_of_chunks(chunks)
+
+
+def png_of_chunks(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A PNG file of kinds and contents; the inverse of :func:`png_chunks`."""
     return PNG_SIGNATURE + b"".join(
         struct.pack(">I", len(content))
         + kind

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 from compacter_arch import restore
 from compacter_arch.errors import UserError
-from compacter_arch.inference.encoding import PNG_SIGNATURE, write_photo
+from compacter_arch.inference.encoding import png_of_chunks, write_photo
 from compacter_arch.inference.images import Photo, read_photo
 from compacter_arch.inference.restoration import Restorer
 from compacter_arch.page import photos
@@ -34,13 +34,7 @@ def png_that_claims(width: int, height: int) -> bytes:
     """A PNG file of this size, with hardly any pixels in it."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100)))]
-    return PNG_SIGNATURE + b"".join(
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in chunks
-    )
+    return png_of_chunks(chunks)
 
 
 def test_every_task_has_words():
