@@ -117,8 +117,10 @@ def open_folders(opt: Options, fresh: bool) -> None:
 
 def open_log(opt: Options, command: str) -> Any:
     """BasicSR's logger, writing to the terminal and below the folder of the results."""
-    log_file = osp.join(opt["path"]["log"], f"{command}_{opt['name']}_{get_time_str()}.log")
-    logger = get_root_logger(log_level=logging.INFO, log_file=log_file)
+    stem = Path(opt["path"]["log"], f"{command}_{opt['name']}_{get_time_str()}")
+    names = (stem.with_name(f"{stem.name}{n}.log") for n in ("", *(f"_{k}" for k in count(2))))
+    log_file = next(file for file in names if not file.exists())  # BasicSR would write over it
+    logger = get_root_logger(log_level=logging.INFO, log_file=str(log_file))
     logger.info(get_env_info())
     logger.info(dict2str(opt))
     return logger
