@@ -20,14 +20,17 @@ from . import (
     imports,
     lmdb_files,
     loading,
+    losses,
+    metric_inputs,
     metrics,
     options,
     registry,
     training,
 )
+from .checkpoints import load_safely
 from .options import safe_loader
 
-__all__ = ["apply", "safe_loader"]
+__all__ = ["apply", "load_safely", "safe_loader"]
 
 # Most repairs run before BasicSR sets its logger up, and asking for that logger early would cost it
 # its log file.
@@ -40,7 +43,9 @@ _REPAIRS = (
     *loading.REPAIRS,
     *images.REPAIRS,
     *lmdb_files.REPAIRS,
+    *losses.REPAIRS,
     *metrics.REPAIRS,
+    *metric_inputs.REPAIRS,
     *registry.REPAIRS,
 )
 _applied = False

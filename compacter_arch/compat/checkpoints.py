@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import pickle
 import re
 import threading
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,27 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
+def load_safely(path: Any, *args: Any, **kwargs: Any) -> Any:
+    """`torch.load` that never runs code from the file, whatever this torch's default is.
+
+    Before 2.6, torch hands an archive of TorchScript to `torch.jit.load` even if weights alone are
+    asked for (CVE-2025-32434). It warns first, which is the end of it here.
+
+    Raises:
+        pickle.UnpicklingError: the file holds more than plain values and tensors.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*dispatching to 'torch.jit.load'", UserWarning)
+        try:
+            return torch.load(path, *args, **{**kwargs, "weights_only": True})
+        except UserWarning as error:
+            raise pickle.UnpicklingError("it is a program of TorchScript") from error
+
+
 def load_state(path: str | os.PathLike) -> dict:
     """Read a training state to the current GPU, or to the CPU where there is none."""
     device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
-    return torch.load(path, map_location=device, weights_only=True)
+    return load_safely(path, map_location=device)
 
 
 def _newest_readable_state(folder: str | os.PathLike) -> tuple[str, dict] | tuple[None, None]:
@@ -71,11 +90,6 @@ def repair_resume() -> None:
         return state
 
 
-def _load_safely(path: Any, *args: Any, **kwargs: Any) -> Any:
-    """`torch.load` that never runs code from the file, whatever this torch's default is."""
-    return torch.load(path, *args, **{**kwargs, "weights_only": True})
-
-
 def _is_state_dict(values: Any) -> bool:
     if not isinstance(values, Mapping):
         return False
@@ -91,7 +105,7 @@ def _key_of_weights(path: Any, param_key: str | None) -> str | None:
         holds.
     """
     try:
-        content = _load_safely(path, map_location="cpu")
+        content = load_safely(path, map_location="cpu")
     except _UNREADABLE as error:
         raise ValueError(
             f"{path} is not a network file that can be read safely: {_first_line(error)}"
@@ -118,7 +132,7 @@ def repair_load_network() -> None:
     """
     from basicsr.models import base_model
 
-    stand_in_for_torch(base_model, load=_load_safely)
+    stand_in_for_torch(base_model, load=load_safely)
 
     @patch(base_model.BaseModel, "load_network")
     def load_network(
@@ -132,23 +146,53 @@ def repair_load_network() -> None:
         original(self, net, load_path, strict, _key_of_weights(load_path, param_key))
 
 
-_failed_save = threading.local()
+_READ_WEIGHTS = (
+    "basicvsr_arch",
+    "dfdnet_arch",
+    "inception",
+    "spynet_arch",
+    "tof_arch",
+    "vgg_arch",
+)
+
+
+def repair_weights_of_parts() -> None:
+    """`archs/vgg_arch.py:105` and others: weights of a part of a network or loss are trusted.
+
+    Under torch before 2.6 they can run code: those of VGG that lie below ``experiments/``, of
+    SpyNet, of BasicVSR, whose paths an option file names, and so on.
+    """
+    for name in (
+        "basicvsr_arch",
+        "dfdnet_arch",
+        "inception",
+        "spynet_arch",
+        "tof_arch",
+        "vgg_arch",
+    ):
+        stand_in_for_torch(importlib.import_module(f"basicsr.archs.{name}"), load=load_safely)
+
+
+# of this thread's save that is under way. error: why its last attempt failed, if it did; more: what
+# goes into a training state besides what BasicSR puts there
+_saving = threading.local()
 
 
 def _save_atomically(obj: Any, path: Any, *args: Any, **kwargs: Any) -> None:
     """`torch.save` to a temporary file, which replaces the target once it is on the disk."""
     temporary = Path(f"{path}.{os.getpid()}.tmp")
+    more = getattr(_saving, "more", None)
     try:
         with temporary.open("wb") as file:
-            torch.save(obj, file, *args, **kwargs)
+            torch.save({**obj, **more} if more else obj, file, *args, **kwargs)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        _failed_save.error = f"Cannot save {path}: {error}"
+        _saving.error = f"Cannot save {path}: {error}"
         temporary.unlink(missing_ok=True)
         raise
-    _failed_save.error = None
+    _saving.error = None
 
 
 def repair_save() -> None:
@@ -164,10 +208,50 @@ def repair_save() -> None:
     @patch(base_model.BaseModel, "save_network")
     @patch(base_model.BaseModel, "save_training_state")
     def save(original: Function, *args: Any, **kwargs: Any) -> None:
-        _failed_save.error = None
+        _saving.error = None
         original(*args, **kwargs)
-        if _failed_save.error is not None:
-            raise OSError(_failed_save.error)
+        if _saving.error is not None:
+            raise OSError(_saving.error)
+
+
+def _plain(best: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict:
+    """Best metrics as `BaseModel` keeps them, by data set and metric, without NumPy's numbers."""
+    return {
+        dataset: {metric: {**record, "val": float(record["val"])} for metric, record in of.items()}
+        for dataset, of in best.items()
+    }
+
+
+def repair_best_metrics() -> None:
+    """`models/base_model.py:303, 338`: a training state does not hold the best metrics so far.
+
+    After a resume, the log calls the best of the rest the best of the run. Those of a data set are
+    taken up if it is measured as before. What a model has in an attribute ``more_state``, a dict of
+    plain values, goes into the state as well.
+    """
+    from basicsr.models.base_model import BaseModel
+
+    @patch(BaseModel, "save_training_state")
+    def save_training_state(original: Function, self: Any, epoch: int, current_iter: int) -> None:
+        best = _plain(getattr(self, "best_metric_results", {}))
+        _saving.more = {"best_metric_results": best, **getattr(self, "more_state", {})}
+        try:
+            original(self, epoch, current_iter)
+        finally:
+            _saving.more = None
+
+    @patch(BaseModel, "resume_training")
+    def resume_training(original: Function, self: Any, resume_state: dict) -> None:
+        original(self, resume_state)
+        metrics = (self.opt.get("val") or {}).get("metrics") or {}
+        better = {metric: options.get("better", "higher") for metric, options in metrics.items()}
+        best = {
+            dataset: of
+            for dataset, of in resume_state.get("best_metric_results", {}).items()
+            if {metric: record["better"] for metric, record in of.items()} == better
+        }
+        if best:  # some models of BasicSR take the attribute for a sign that they keep them
+            self.best_metric_results = best
 
 
 def repair_scheduler_state() -> None:
@@ -184,4 +268,11 @@ def repair_scheduler_state() -> None:
         return {**state, "milestones": dict(state["milestones"])}
 
 
-REPAIRS = (repair_resume, repair_load_network, repair_save, repair_scheduler_state)
+REPAIRS = (
+    repair_resume,
+    repair_load_network,
+    repair_weights_of_parts,
+    repair_save,
+    repair_best_metrics,
+    repair_scheduler_state,
+)

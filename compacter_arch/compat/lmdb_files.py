@@ -1,11 +1,14 @@
-"""LMDB datasets: whole keys, and one environment for all who read the same file."""
+"""LMDB datasets: whole keys, room for all images, one environment for all who read a file."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import weakref
 from typing import Any
+
+from PIL import Image
 
 from .patching import Function, patch
 
@@ -98,4 +101,36 @@ def repair_sharing() -> None:
         self.db_paths, self._client = [str(path) for path in paths], clients
 
 
-REPAIRS = (repair_keys, repair_sharing)
+def _largest_png(path: str) -> int:
+    """More bytes than OpenCV's PNG of an image file takes: four channels of 16 bits, and some."""
+    with Image.open(path) as image:  # reads the header alone
+        return image.width * image.height * 9 + 2**14
+
+
+def repair_map_size() -> None:
+    """`utils/lmdb_util.py:96`: the size of an LMDB is guessed from the first of its images.
+
+    Where the first one is small or flat, the writing of the others ends with "MDB_MAP_FULL". What
+    is reserved here is enough for any; only what is written takes room on the disk.
+    """
+    from basicsr.utils import lmdb_util
+
+    @patch(lmdb_util, "make_lmdb_from_imgs")
+    def make_lmdb_from_imgs(
+        original: Function,
+        data_path: str,
+        lmdb_path: str,
+        img_path_list: list[str],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        given = inspect.signature(original).bind(
+            data_path, lmdb_path, img_path_list, *args, **kwargs
+        )
+        if given.arguments.get("map_size") is None:
+            sizes = (_largest_png(os.path.join(data_path, path)) for path in img_path_list)
+            given.arguments["map_size"] = sum(sizes) + 2**24
+        original(*given.args, **given.kwargs)
+
+
+REPAIRS = (repair_keys, repair_sharing, repair_map_size)

@@ -28,23 +28,30 @@ def rebind(old: Any, new: Any) -> None:
                 registered.update({key: new for key, part in registered.items() if part is old})
 
 
+def repairs_of(function: Any) -> tuple[str, ...]:
+    """The names of the repairs that a function has got."""
+    return getattr(function, "_compacter_repairs", ())
+
+
 def patch(owner: Any, name: str) -> Callable[[Function], Function]:
     """Decorate what takes the place of a method or, wherever it was imported, a function.
 
     The decorated function is called with the original, then with the arguments of the call. Nothing
-    happens when the name is gone or already repaired.
+    happens when the name is gone or this repair is already there; different repairs of one name are
+    stacked.
     """
 
     def decorate(repair: Function) -> Function:
         original = getattr(owner, name, None)
-        if original is None or getattr(original, "_compacter_repair", False):
+        this, earlier = f"{repair.__module__}.{repair.__qualname__}", repairs_of(original)
+        if original is None or this in earlier:
             return repair
 
         @functools.wraps(original)
         def repaired(*args: Any, **kwargs: Any) -> Any:
             return repair(original, *args, **kwargs)
 
-        repaired._compacter_repair = True  # type: ignore[attr-defined]
+        repaired._compacter_repairs = (*earlier, this)  # type: ignore[attr-defined]
         if isinstance(owner, ModuleType):
             rebind(original, repaired)
         else:

@@ -130,6 +130,23 @@ def repair_cosine() -> None:
             self.last_epoch = now
 
 
+def repair_last_validation() -> None:
+    """`train.py:207`: the validation at the end is reported for an iteration that was never made.
+
+    The loop has counted one further, and the last values of the log, of TensorBoard and in the
+    names of images are those of "iteration" total_iter + 1.
+    """
+    from basicsr.models.base_model import BaseModel
+
+    @patch(BaseModel, "validation")
+    def validation(
+        original: Function, self: Any, dataloader: Any, current_iter: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        if self.is_train and isinstance(current_iter, int):
+            current_iter = min(current_iter, int(self.opt["train"]["total_iter"]))
+        original(self, dataloader, current_iter, *args, **kwargs)
+
+
 def repair_eta() -> None:
     """`utils/logger.py:101`: the remaining iterations are counted one short.
 
@@ -153,5 +170,6 @@ REPAIRS = (
     repair_epochs,
     repair_warmup,
     repair_cosine,
+    repair_last_validation,
     repair_eta,
 )

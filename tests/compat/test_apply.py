@@ -11,6 +11,7 @@ from basicsr.utils import img_util
 
 from compacter_arch import compat
 from compacter_arch.compat import imports
+from compacter_arch.compat.patching import repairs_of
 
 from .tools import original, run_python
 
@@ -21,7 +22,7 @@ def repaired_objects() -> dict[str, Any]:
         for name, module in sorted(sys.modules.items())
         if name.partition(".")[0] == "basicsr" and module is not None
         for key, value in vars(module).items()
-        if getattr(value, "_compacter_repair", False)
+        if repairs_of(value)
     }
 
 
@@ -31,7 +32,7 @@ def test_apply_twice_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compat, "_applied", False)
     compat.apply()
     assert repaired_objects() == before
-    assert not hasattr(original(img_util.imfrombytes), "_compacter_repair")
+    assert not repairs_of(original(img_util.imfrombytes))
 
 
 def test_apply_without_basicsr_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import basicsr
+import numpy as np
 import pytest
 import torch
+from basicsr.archs import spynet_arch, vgg_arch
 from basicsr.models.base_model import BaseModel
+
+from compacter_arch.compat import load_safely
 
 from .tools import base_model, multi_step, needs_no_cuda, original, write_state
 
@@ -114,6 +119,52 @@ def test_files_run_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(AttributeError):
         original(BaseModel.load_network)(model, net, str(path))
     assert made.exists()
+
+
+class Program(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_programs_of_torchscript_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before 2.6, torch loads them even if it is asked for weights only."""
+    path = tmp_path / "net.pth"
+    torch.jit.script(Program()).save(path)
+    monkeypatch.setattr(torch.jit, "load", lambda *args, **kwargs: pytest.fail("loaded"))
+    with pytest.raises(pickle.UnpicklingError, match="TorchScript"):
+        load_safely(path)
+    with pytest.raises(ValueError, match="net.pth is not a network file .*TorchScript"):
+        base_model(tmp_path).load_network(torch.nn.Linear(1, 1), str(path))
+
+
+@pytest.mark.usefixtures("old_torch_default")
+def test_weights_of_parts_run_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SpyNet's, from an option file, and VGG's, which are looked for below experiments/."""
+    made, path = tmp_path / "made", tmp_path / vgg_arch.VGG_PRETRAIN_PATH
+    path.parent.mkdir(parents=True)
+    torch.save({"params": Payload(made)}, path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(pickle.UnpicklingError):
+        spynet_arch.SpyNet(str(path))
+    monkeypatch.setattr(vgg_arch.vgg, "vgg11", lambda pretrained: torch.nn.Linear(1, 1))
+    with pytest.raises(pickle.UnpicklingError):
+        vgg_arch.VGGFeatureExtractor(["conv1_1"], "vgg11")
+    assert not made.exists()
+    monkeypatch.setattr(spynet_arch, "torch", torch)
+    with pytest.raises(TypeError):
+        spynet_arch.SpyNet(str(path))
+    assert made.exists()
+
+
+def test_every_file_is_read_safely() -> None:
+    """All modules of BasicSR that call `torch.load` see the safe one."""
+    for file in Path(basicsr.__file__).parent.rglob("*.py"):
+        if "torch.load(" in file.read_text(encoding="utf-8") and file.name != "train.py":
+            name = ".".join(["basicsr", file.parent.name, file.stem])
+            assert sys.modules[name].torch.load is load_safely, name
 
 
 @pytest.mark.parametrize(
@@ -228,6 +279,40 @@ def test_save_that_succeeds_at_last_does_not_raise(
     monkeypatch.setattr(os, "replace", flaky)
     save_something(base_model(tmp_path), "save_network", BaseModel.save_network)
     assert os.listdir(tmp_path) == ["net_g_5.pth"]
+
+
+def with_metrics(folder: Path, **better: str) -> BaseModel:
+    """A model that measures ``better`` in validation."""
+    model = base_model(folder)
+    model.opt["val"] = {"metrics": {name: {"better": value} for name, value in better.items()}}
+    return model
+
+
+def test_best_metrics_go_on_after_a_resume(tmp_path: Path) -> None:
+    model = with_metrics(tmp_path, psnr="higher")
+    model._initialize_best_metric_results("Set5")
+    model._update_best_metric_result("Set5", "psnr", np.float64(30), 3)
+    model.save_training_state(1, 5)
+    state = torch.load(tmp_path / "5.state", weights_only=True)
+    best = {"Set5": {"psnr": {"better": "higher", "val": 30.0, "iter": 3}}}
+    assert state == {**state, "iter": 5, "best_metric_results": best}
+
+    resumed = with_metrics(tmp_path, psnr="higher")
+    resumed.resume_training(state)
+    resumed._initialize_best_metric_results("Set5")
+    resumed._update_best_metric_result("Set5", "psnr", 29.0, 6)
+    assert resumed.best_metric_results == best
+
+    for others in ({"psnr": "lower"}, {"psnr": "higher", "ssim": "higher"}, {}):
+        changed = with_metrics(tmp_path, **others)
+        changed.resume_training(state)
+        assert not hasattr(changed, "best_metric_results")
+    of_basicsr = {key: value for key, value in state.items() if key != "best_metric_results"}
+    with_metrics(tmp_path, psnr="higher").resume_training(of_basicsr)
+    original(BaseModel.resume_training)(with_metrics(tmp_path, psnr="higher"), state)
+
+    model.save_network(torch.nn.Linear(1, 1), "net_g", 5)
+    assert torch.load(tmp_path / "net_g_5.pth", weights_only=True).keys() == {"params"}
 
 
 def test_scheduler_state_is_plain() -> None:

@@ -6,10 +6,12 @@ import multiprocessing
 import os
 from pathlib import Path
 
+import cv2
 import lmdb
+import numpy as np
 import pytest
 from basicsr.data import data_util
-from basicsr.utils import file_client
+from basicsr.utils import file_client, lmdb_util
 
 from .tools import original, png
 
@@ -72,6 +74,31 @@ def test_lmdb_in_two_datasets(tmp_path: Path) -> None:
 
     clients[1].client._client["default"].close()
     assert file_client.FileClient("lmdb", db_paths=path).get("v1.5") == png()
+
+
+@pytest.mark.parametrize("multiprocessing_read", [False, True])
+def test_lmdb_has_room_for_all_images(tmp_path: Path, multiprocessing_read: bool) -> None:
+    """The first is flat, and so its PNG is small; the others are noise of 16 bits."""
+    folder, names = tmp_path / "images", [f"{index}.png" for index in range(4)]
+    folder.mkdir()
+    cv2.imwrite(str(folder / names[0]), np.zeros((4, 4, 3), np.uint8))
+    noise = np.random.default_rng(0).integers(0, 2**16, (90, 90, 4)).astype(np.uint16)
+    for name in names[1:]:
+        cv2.imwrite(str(folder / name), noise)
+    keys = [name.removesuffix(".png") for name in names]
+    arguments = str(folder), str(tmp_path / "a.lmdb"), names, keys
+    options = {"multiprocessing_read": multiprocessing_read, "n_thread": 1}
+    lmdb_util.make_lmdb_from_imgs(*arguments, **options)
+    read = file_client.FileClient("lmdb", db_paths=arguments[1]).get("3")
+    assert np.array_equal(cv2.imdecode(np.frombuffer(read, np.uint8), -1), noise)
+
+    released = (arguments[0], str(tmp_path / "b.lmdb"), *arguments[2:])
+    with pytest.raises(lmdb.MapFullError):
+        original(lmdb_util.make_lmdb_from_imgs)(*released)
+    with pytest.raises(lmdb.MapFullError):  # a size that is given counts
+        lmdb_util.make_lmdb_from_imgs(
+            arguments[0], str(tmp_path / "c.lmdb"), *arguments[2:], map_size=2**15
+        )
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

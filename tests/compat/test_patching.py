@@ -8,7 +8,7 @@ import basicsr
 import torch
 from basicsr.utils import img_util, options
 
-from compacter_arch.compat.patching import patch, stand_in_for_torch
+from compacter_arch.compat.patching import patch, repairs_of, stand_in_for_torch
 
 
 def test_repairs_reach_every_module_that_imported_the_name() -> None:
@@ -32,6 +32,21 @@ def test_patch_leaves_what_is_gone_alone() -> None:
     owner = SimpleNamespace()
     patch(owner, "gone")(lambda original: None)
     assert vars(owner) == {}
+
+
+def test_repairs_of_one_name_are_stacked_once_each() -> None:
+    owner = SimpleNamespace(number=lambda: 1)
+
+    def double() -> None:
+        patch(owner, "number")(lambda original: 2 * original())
+
+    def add_one() -> None:
+        patch(owner, "number")(lambda original: 1 + original())
+
+    for repair in (double, add_one, double, add_one):
+        repair()
+    assert owner.number() == 3
+    assert [name.split(".")[-3] for name in repairs_of(owner.number)] == ["double", "add_one"]
 
 
 def test_stand_in_replaces_only_what_it_is_given() -> None:

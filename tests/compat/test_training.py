@@ -205,6 +205,22 @@ def test_cosine_past_its_periods() -> None:
         original(type(scheduler).get_lr)(scheduler)
 
 
+@pytest.mark.parametrize(("given", "told"), [(3, 3), (4, 4), (5, 4), ("Set5", "Set5")])
+@pytest.mark.parametrize("dist", [False, True])
+def test_validation_is_of_an_iteration_that_was_made(
+    tmp_path: Path, given: int | str, told: int | str, dist: bool
+) -> None:
+    model, seen = base_model(tmp_path, dist), []
+    model.opt["train"] = {"total_iter": 4.0}
+    name = "dist_validation" if dist else "nondist_validation"
+    setattr(model, name, lambda loader, iteration, *rest: seen.append((iteration, *rest)))
+    model.validation([], given, None, True)
+    model.is_train = False
+    model.validation([], given, None, save_img=True)
+    original(BaseModel.validation)(model, [], given, None, True)
+    assert seen == [(told, None, True), (given, None, True), (given, None, True)]
+
+
 @pytest.mark.parametrize("iteration", [50, 100, 101])
 def test_eta_is_not_negative(iteration: int) -> None:
     lines: list[str] = []
