@@ -12,8 +12,8 @@ from .patching import Function, patch
 def repair_niqe() -> None:
     """`metrics/niqe.py:91`: NIQE of a small or flat image ends the validation, and so the training.
 
-    "SVD did not converge" or "Expected reduction dim": the covariance of its features takes two
-    blocks of 96 x 96 pixels that are not flat. There is no value to give; the message says why.
+    "SVD did not converge", "Expected reduction dim" or a NaN: the covariance of its features takes
+    two blocks of 96 x 96 pixels that are not flat. There is no value to give; the message says why.
     """
     from basicsr.metrics import niqe as module
 
@@ -31,9 +31,12 @@ def repair_niqe() -> None:
         if blocks < 2:
             raise ValueError(f"{problem}; this image has {height} x {width} pixels without border.")
         try:
-            return original(img, *parameters, block_size_h=block_size_h, block_size_w=block_size_w)
-        except np.linalg.LinAlgError as error:
-            raise ValueError(f"{problem} that are not flat; this image has fewer.") from error
+            value = original(img, *parameters, block_size_h=block_size_h, block_size_w=block_size_w)
+        except np.linalg.LinAlgError:  # or NaN: depends on the LAPACK
+            value = np.nan
+        if np.isnan(value):
+            raise ValueError(f"{problem} that are not flat; this image has fewer.")
+        return value
 
 
 def repair_tensor_metrics() -> None:

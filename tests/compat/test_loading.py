@@ -88,7 +88,7 @@ def test_prefetch_passes_exceptions_on() -> None:
         except StopIteration:
             return "ended"
 
-    assert [within(20, take), within(20, take)] == ["a corrupt image", "ended"]
+    assert [within(10, take), within(10, take)] == ["a corrupt image", "ended"]
 
 
 def test_prefetch_thread_died_without_a_word() -> None:

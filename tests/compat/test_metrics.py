@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from basicsr.metrics import calculate_metric, psnr_ssim
+from basicsr.metrics import calculate_metric, metric_util, psnr_ssim
 from basicsr.metrics.metric_util import to_y_channel
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,9 +117,14 @@ def test_images_of_two_shapes_are_told_as_before():
             psnr_ssim.calculate_ssim(np.zeros((20, 30, 3), np.uint8), np.zeros(shape, np.uint8), 0)
 
 
-def test_option_files_get_it(monkeypatch: pytest.MonkeyPatch):
-    """BasicSR's metric, by its name, without its convolutions."""
-    img, img2 = make_pair((16, 16, 3), 10, 0)
+@pytest.mark.parametrize("shape", [(16, 16), (16, 16, 3)])
+@pytest.mark.parametrize("y", [False, True])
+def test_option_files_get_it(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], y: bool):
+    """BasicSR's metric, by its name, without the slow parts."""
+    img, img2 = make_pair(shape, 10, 0)
     monkeypatch.setattr(cv2, "filter2D", lambda *_: pytest.fail("a slow convolution"))
-    options = {"type": "calculate_ssim", "crop_border": 0}
+    monkeypatch.setattr(metric_util, "bgr2ycbcr", lambda *_, **__: pytest.fail("a slow product"))
+    if len(shape) == 3 and not y:
+        monkeypatch.setattr(psnr_ssim, "_ssim", lambda *_: pytest.fail("of values of 64 bits"))
+    options = {"type": "calculate_ssim", "crop_border": 0, "test_y_channel": y}
     assert 0 < calculate_metric({"img": img, "img2": img2}, options) < 1
