@@ -22,7 +22,6 @@ import cv2
 import numpy as np
 import torch
 from basicsr.data import build_dataloader, build_dataset
-from basicsr.data.data_sampler import EnlargedSampler
 
 from compacter_arch.cli.arguments import positive
 from compacter_arch.prepare import make_lmdb, make_lr, make_raw, make_subimages
@@ -94,10 +93,10 @@ def loading_step(
     num_gpu = int(device.type != "cpu")
     with quiet_logger():
         dataset = build_dataset(opt)
-    sampler = EnlargedSampler(dataset, 1, 0, 1 + 10**5 // len(dataset))  # longer than we measure
-    loader = build_dataloader(dataset, opt, num_gpu, False, sampler, 0)
-    run = {"manual_seed": 0, "rank": 0, "num_gpu": num_gpu, "datasets": {"train": opt}}
-    batches = Batches(loader, sampler, run).epoch(0)
+    opt["dataset_enlarge_ratio"] = 1 + 10**5 // len(dataset)  # longer than we measure
+    loader = build_dataloader(dataset, opt, num_gpu)
+    run = {"manual_seed": 0, "rank": 0, "world_size": 1, "num_gpu": num_gpu}
+    batches = Batches(loader, run | {"datasets": {"train": opt}}).epoch(0)
 
     def step() -> None:
         for _ in range(args.batches):

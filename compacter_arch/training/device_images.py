@@ -12,6 +12,7 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from ..data.raw_dataset import Pair, RawPairedImageDataset
 from .options import Options
+from .seeds import Sample, seed_generators
 
 _PIECE = 2**26  # bytes copied at a time
 
@@ -85,7 +86,7 @@ class DeviceImages:
                 end += store.size
             self.begins.append(Pair(*begins))
 
-    def batch(self, indices: list[int]) -> dict[str, Any]:
+    def batch(self, samples: list[Sample]) -> dict[str, Any]:
         """What a loader makes of these samples.
 
         Returns:
@@ -93,7 +94,8 @@ class DeviceImages:
         """
         views: Pair = Pair([], [])
         paths: list[dict[str, str]] = []
-        for index in indices:
+        for index, seed in samples:
+            seed_generators(seed)
             number = bisect_right(self.ends, index)
             part, begins = self.parts[number], self.begins[number]
             index -= self.ends[number] - len(part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os.path as osp
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
     tb_logger = init_tb_loggers(opt)
     # Page-locked batches are copied to a GPU without being waited for.
     opt["datasets"]["train"].setdefault("pin_memory", opt["num_gpu"] != 0)
-    loader, sampler, val_loaders, _, total_iters = create_train_val_dataloader(opt, logger)
+    loader, _, val_loaders, _, total_iters = create_train_val_dataloader(opt, logger)
     model = build_model(opt)
     iteration = 0
     if resume_state is not None:
@@ -62,7 +63,7 @@ def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
             model.validation(val_loader, iteration, tb_logger, opt["val"]["save_img"])
 
     data_timer, iter_timer = AvgTimer(), AvgTimer()
-    with Progress(opt, iteration, tb_logger) as progress, Batches(loader, sampler, opt) as batches:
+    with Progress(opt, iteration, tb_logger) as progress, Batches(loader, opt) as batches:
         while iteration < total_iters and not stop.agreed(iteration):
             epoch = iteration // len(loader)
             data_timer.start()
@@ -117,9 +118,10 @@ def open_folders(opt: Options, fresh: bool) -> None:
 
 def open_log(opt: Options, command: str) -> Any:
     """BasicSR's logger, writing to the terminal and below the folder of the results."""
-    stem = Path(opt["path"]["log"], f"{command}_{opt['name']}_{get_time_str()}")
-    names = (stem.with_name(f"{stem.name}{n}.log") for n in ("", *(f"_{k}" for k in count(2))))
-    log_file = next(file for file in names if not file.exists())  # BasicSR would write over it
+    stem = f"{command}_{opt['name']}_{get_time_str()}"
+    names = chain([f"{stem}.log"], (f"{stem}_{number}.log" for number in count(2)))
+    files = (Path(opt["path"]["log"], name) for name in names)
+    log_file = next(file for file in files if not file.exists())  # BasicSR would write over it
     logger = get_root_logger(log_level=logging.INFO, log_file=str(log_file))
     logger.info(get_env_info())
     logger.info(dict2str(opt))

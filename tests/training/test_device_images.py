@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from basicsr.data import build_dataloader, build_dataset
-from basicsr.data.data_sampler import EnlargedSampler
 
 from compacter_arch.data.raw_dataset import RawPairedImageDataset
 from compacter_arch.prepare import make_raw
@@ -54,12 +53,10 @@ def epoch(
     options: dict[str, Any], iteration: int, rank: int = 0, world: int = 1, **changes: Any
 ) -> list[dict[str, Any]]:
     """What the training loop of one process is given after some iterations."""
-    opt = options | changes
-    dataset = build_dataset(opt)
-    sampler = EnlargedSampler(dataset, world, rank, 3)
-    loader = build_dataloader(dataset, opt, 0, world > 1, sampler, 5)
-    run = {"manual_seed": 5, "rank": rank, "num_gpu": 0, "datasets": {"train": opt}}
-    with Batches(loader, sampler, run) as batches:
+    opt = options | {"dataset_enlarge_ratio": 3} | changes
+    loader = build_dataloader(build_dataset(opt), opt, 0, world > 1)
+    run = {"manual_seed": 5, "rank": rank, "world_size": world, "num_gpu": 0}
+    with Batches(loader, run | {"datasets": {"train": opt}}) as batches:
         assert (batches.kept is not None) == opt.get("keep_on_device", False)
         return list(batches.epoch(iteration))
 

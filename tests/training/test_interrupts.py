@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-from basicsr.data.data_sampler import EnlargedSampler
 from torch.utils.data import DataLoader, Dataset
 
 from compacter_arch.training.interrupts import TIME_LIMIT, StopRequest
@@ -211,9 +210,8 @@ class Signalled(Dataset[int]):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_workers_leave_signals_to_the_main_process(number: signal.Signals):
     dataset = Signalled(number)
-    sampler = EnlargedSampler(dataset, 1, 0)
-    loader = DataLoader(dataset, batch_size=2, sampler=sampler, num_workers=1)
-    opt = {"manual_seed": 0, "rank": 0, "datasets": {"train": {}}}
-    with Batches(loader, sampler, opt) as batches:
+    loader = DataLoader(dataset, batch_size=2, num_workers=1)
+    opt = {"manual_seed": 0, "rank": 0, "world_size": 1, "datasets": {"train": {}}}
+    with Batches(loader, opt) as batches:
         numbers = [number for batch in batches.epoch(0) for number in batch.tolist()]
     assert sorted(numbers) == [0, 1, 2, 3]
