@@ -24,7 +24,7 @@ import numpy as np
 
 SUFFIX = ".raw"
 PIXELS, INDEX = "images.bin", "meta_info.txt"
-_LINE = re.compile(r"(.+) \((\d+),(\d+),([13])\) (\d+) ([0-9a-f]{8})")
+_LINE = re.compile(r"(.+) \(([1-9]\d{0,8}),([1-9]\d{0,8}),([13])\) (\d{1,18}) ([0-9a-f]{8})")
 
 
 def remedy(root: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compacter_arch.errors import UserError
 
-from .files import image_shape, list_images
+from .files import image_shape, list_images, same_place
 from .jobs import Job, run_jobs
 from .lr import make_lr
 
@@ -43,7 +43,7 @@ def make_benchmark(
             raise UserError(f"scale {scale}: give integers of at least 2, or none")
     folder = root / name
     gt = folder / "GT"
-    if gt.resolve() == hr.resolve():
+    if same_place(gt, hr):
         raise UserError(f"{hr}: is the folder to be written; move the images to another")
     jobs = []
     for path in list_images(hr):

@@ -4,47 +4,43 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from collections.abc import Collection
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from compacter_arch.atomic import copy_file, write_file
 from compacter_arch.errors import UserError
-from compacter_arch.training.checks.data import Size
-from compacter_arch.training.checks.data import image_size as stored_size
+from compacter_arch.training.checks.headers import Header, Size, read_header
+from compacter_arch.training.checks.names import IMAGE_SUFFIXES, is_image_name, is_plain
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 Shape = tuple[int, int, int]  # height, width, channels
 
 # What OpenCV makes of Pillow's modes; the others have more than 8 bits per channel.
 _CHANNELS = {"1": 1, "L": 1, "LA": 4, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 3, "YCbCr": 3}
-_ORIENTATION = 0x0112  # EXIF; 5 to 8 swap the sides
 
 
 def list_images(folder: Path) -> list[Path]:
     """The images directly in ``folder``, sorted by name.
 
     Raises:
-        UserError: There is no such folder, no image in it, or two that differ in suffix only.
+        UserError: There is no such folder, no image in it, a name is no line of text, or two
+            differ in suffix, or in small and capital letters only.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a folder of images")
-    paths = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    paths = sorted(path for path in folder.iterdir() if is_image_name(path.name))
     if not paths:
         raise UserError(f"{folder}: no images here ({' '.join(IMAGE_SUFFIXES)})")
     by_stem: dict[str, Path] = {}
     for path in paths:
-        if path.stem in by_stem:
-            raise UserError(f"{path} and {by_stem[path.stem].name} give the same PNG; rename one")
-        by_stem[path.stem] = path
+        if not is_plain(path.name):
+            raise UserError(f"{ascii(str(path))}: a name is one line of text; rename it")
+        stem = path.stem.casefold()  # a disk may not tell a.png from A.png
+        if stem in by_stem:
+            raise UserError(f"{path} and {by_stem[stem].name} give the same PNG; rename one")
+        by_stem[stem] = path
     return paths
 
 
@@ -52,9 +48,12 @@ def image_size(path: Path) -> Size:
     """Height and width as OpenCV will read them, from the header and the end of the file.
 
     Raises:
-        UserError: Not an image, or a truncated one.
+        UserError: Not an image, a truncated one, or one of numbers that are no 8 or 16 bits.
     """
-    return _header(path)[0]
+    header = image_header(path)
+    if not header.readable:
+        raise UserError(f"{path}: {header.mode} is not 8 bits per channel; save it as an 8-bit PNG")
+    return header.size
 
 
 def image_shape(path: Path) -> Shape:
@@ -63,10 +62,11 @@ def image_shape(path: Path) -> Shape:
     Raises:
         UserError: Not an image, a truncated one, or one of more than 8 bits per channel.
     """
-    size, mode = _header(path)
-    if mode not in _CHANNELS:
-        raise UserError(f"{path}: {mode} is not 8 bits per channel; save it as an 8-bit PNG")
-    return *size, _CHANNELS[mode]
+    header = image_header(path)
+    if header.deep or header.mode not in _CHANNELS:
+        kind = "16 bits" if header.deep else header.mode
+        raise UserError(f"{path}: {kind} is not 8 bits per channel; save it as an 8-bit PNG")
+    return *header.size, _CHANNELS[header.mode]
 
 
 def read_image(path: Path, *, color: bool = False) -> np.ndarray:
@@ -93,7 +93,10 @@ def decode(data: bytes, shape: Shape, name: str, *, color: bool = False) -> np.n
         flags = cv2.IMREAD_COLOR
     elif shape[2] == 4:
         flags = cv2.IMREAD_UNCHANGED
-    img = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    try:
+        img = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # among them, too large for the memory
+        img = None
     if img is None:
         raise UserError(f"{name} is damaged; replace or remove it")
     if img.dtype != np.uint8 or (*img.shape, 1)[:3] != shape:
@@ -147,22 +150,18 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def _header(path: Path) -> tuple[Size, str]:
-    """Upright height and width, and Pillow's mode."""
+def image_header(path: Path) -> Header:
+    """What the header of an image says.
+
+    Raises:
+        UserError: Not an image, or a truncated one.
+    """
     try:
-        height, width = stored_size(path)
+        return read_header(path)
     except ValueError as error:
         raise UserError(f"{error}; replace or remove it") from error
-    with Image.open(path) as img:
-        mode, turned = img.mode, _is_turned(img.info.get("exif"))
-    return ((width, height) if turned else (height, width)), mode
 
 
-def _is_turned(data: bytes | None) -> bool:
-    """Whether EXIF data tell to swap the sides; OpenCV, too, ignores what it cannot read."""
-    exif = Image.Exif()
-    try:
-        exif.load(data or b"")
-    except (SyntaxError, struct.error):
-        return False
-    return exif.get(_ORIENTATION, 1) in range(5, 9)
+def same_place(*paths: Path) -> bool:
+    """Whether two of the paths are one; of links that lead to themselves, too."""
+    return len({os.path.realpath(path) for path in paths}) < len(paths)

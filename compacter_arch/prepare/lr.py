@@ -10,8 +10,9 @@ from basicsr.data.transforms import mod_crop
 
 from compacter_arch.errors import UserError
 
-from .files import image_size, list_images, read_image
+from .files import image_size, list_images, read_image, same_place
 from .jobs import Job, run_jobs
+from .losses import tell_losses
 from .resize import imresize
 
 
@@ -42,8 +43,7 @@ def make_lr(
     if scale < 2:
         raise UserError(f"scale {scale}: give an integer of at least 2")
     paths = list_images(hr)
-    folders = [folder.resolve() for folder in (hr, out, gt) if folder]
-    if len(set(folders)) < len(folders):
+    if same_place(*(folder for folder in (hr, out, gt) if folder)):
         raise UserError(f"{out}: HR, LR and cropped HR images need a folder each; give another")
 
     def render(img: np.ndarray) -> list[np.ndarray]:
@@ -51,6 +51,7 @@ def make_lr(
         small = imresize(img, 1 / scale)
         return [img, small] if gt else [small]
 
+    tell_losses(paths, workers)
     jobs = []
     for path in paths:
         height, width = image_size(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from compacter_arch.errors import UserError
 
-from .files import Size, image_size, link_or_copy, list_images, remove_leftovers
+from .files import Size, image_size, link_or_copy, list_images, remove_leftovers, same_place
 from .jobs import Job, check_space, existing, in_parallel, run_jobs
 
 _SAME_SUFFIX = {".jpeg": ".jpg", ".tiff": ".tif"}
@@ -37,7 +37,7 @@ def make_pairs(lq: Path, gt: Path, out: Path, *, workers: int | None = None) -> 
             cannot be used, or the disk is too small.
     """
     targets = {"lq": out / "lq", "gt": out / "gt"}
-    if {path.resolve() for path in targets.values()} & {lq.resolve(), gt.resolve()}:
+    if any(same_place(source, path) for source in (lq, gt) for path in targets.values()):
         raise UserError(f"{out}: lq and gt below it are to be written; give another folder")
     pairs = match(list_images(lq), list_images(gt))
     sizes = in_parallel(_size_of_pair, pairs, "sizes", workers)

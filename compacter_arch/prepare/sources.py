@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lmdb
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from compacter_arch.data.raw_store import SUFFIX, RawStore, remedy
 from compacter_arch.errors import UserError
-from compacter_arch.training.checks.data import ENDINGS, lmdb_sizes
+from compacter_arch.training.checks.headers import parse_header
+from compacter_arch.training.checks.lmdb_files import REMEDY, check_whole, lmdb_sizes
 
-from .files import Size, image_size, list_images, read_image
+from .files import Size, decode, image_size, list_images, read_image
 from .jobs import in_parallel
+from .losses import tell_losses
 
 
 class Folder:
@@ -37,6 +36,7 @@ class Folder:
 
     def measure(self, workers: int | None = None) -> dict[str, Size]:
         """Height and width of all images, from their headers."""
+        tell_losses(self.files, workers)
         sizes = in_parallel(image_size, self.files, "headers", workers)
         return dict(zip(self.paths, sizes, strict=True))
 
@@ -50,14 +50,21 @@ class Lmdb:
 
     def __init__(self, root: Path, environment: Any) -> None:
         self.root, self.environment = root, environment
-        self.sizes = lmdb_sizes(str(root))
+        try:
+            check_whole(environment, root)
+            sizes = lmdb_sizes(root)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        self.sizes = {key: size for key, size in sizes.items() if size is not None}
+        for key in sizes.keys() - self.sizes.keys():
+            raise UserError(f"{self.label(key)} has no size in meta_info.txt; {REMEDY}")
         self.names = {key: f"{key}.png" for key in self.sizes}
         self.files = [root / "data.mdb"]
         entries = environment.stat()["entries"]
         if entries != len(self.sizes):
             raise UserError(
                 f"{root}: {entries:,} images in data.mdb, {len(self.sizes):,} in meta_info.txt; "
-                "pack it anew"
+                f"{REMEDY}"
             )
 
     def label(self, key: str) -> str:
@@ -73,18 +80,17 @@ class Lmdb:
         with self.environment.begin() as transaction:
             data = transaction.get(key.encode())
         if data is None:
-            raise UserError(f"{self.label(key)} is in meta_info.txt alone; pack it anew")
+            raise UserError(f"{self.label(key)} is in meta_info.txt alone; {REMEDY}")
         try:
-            with Image.open(io.BytesIO(data)) as header:
-                ending = ENDINGS.get(header.format or "", b"")
-        except UnidentifiedImageError:
-            raise UserError(f"{self.label(key)} is not an image; pack it anew") from None
-        img = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        if img is None or ending not in data[-64:]:
-            raise UserError(f"{self.label(key)} is damaged; pack it anew")
-        if img.shape[:2] != self.sizes[key]:
-            raise UserError(f"{self.label(key)} has another size in meta_info.txt; pack it anew")
-        return img
+            size = parse_header(data, self.label(key)).size
+        except ValueError as error:
+            raise UserError(f"{error}; {REMEDY}") from error
+        if size != self.sizes[key]:
+            raise UserError(f"{self.label(key)} has another size in meta_info.txt; {REMEDY}")
+        try:
+            return decode(data, (*size, 3), self.label(key), color=True)
+        except UserError as error:
+            raise UserError(f"{self.label(key)} is damaged; {REMEDY}") from error
 
 
 class Raw:
@@ -133,10 +139,10 @@ def open_source(root: Path) -> Iterator[Source]:
         return
     for file in ("data.mdb", "meta_info.txt"):
         if not (root / file).is_file():
-            raise UserError(f"{root / file}: missing; pack it with basicsr prepare lmdb")
+            raise UserError(f"{root / file}: missing; {REMEDY}")
     try:
         environment = lmdb.open(str(root), readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:
-        raise UserError(f"{root}: cannot be read: {error}; pack it anew") from error
+        raise UserError(f"{root}: cannot be read: {error}; {REMEDY}") from error
     with environment:
         yield Lmdb(root, environment)

@@ -9,7 +9,7 @@ import numpy as np
 
 from compacter_arch.errors import UserError
 
-from .files import Size, image_shape, list_images
+from .files import Size, image_shape, list_images, same_place
 from .jobs import Job, run_jobs
 
 
@@ -56,7 +56,7 @@ def make_subimages(
         if value % scale:
             raise UserError(f"{name} {value}: give a multiple of the scale {scale}")
     paths = list_images(folder)
-    if out.resolve() == folder.resolve():
+    if same_place(out, folder):
         raise UserError(f"{out}: sub-images need a folder of their own; give another")
     ending = f"x{scale}" if scale > 1 else ""
     if not all(path.stem.endswith(ending) for path in paths):

@@ -7,16 +7,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from compacter_arch.errors import UserError
+from compacter_arch.training.checks.alignment import misalignment
 
+from .files import same_place
 from .jobs import in_parallel
+from .losses import tell_losses
 from .resize import imresize
-from .sources import Source, open_source
+from .sources import Folder, Source, open_source
 
-_RESEMBLES = 20.0  # dB; a wrong or shifted pair stays below, any bicubic LR image far above
 _BORDER = 3  # LR pixels at a cut edge, beyond which MATLAB's kernel saw what we do not
 
 
@@ -61,7 +62,7 @@ def verify(
     """
     if scale < 1:
         raise UserError(f"scale {scale}: give an integer of at least 1")
-    if lq and lq.resolve() == gt.resolve():
+    if lq and same_place(lq, gt):
         raise UserError(f"{lq}: is GT itself; give the folder of its LQ images")
     problems = []
     with ExitStack() as stack:
@@ -69,6 +70,9 @@ def verify(
         small = stack.enter_context(open_source(lq)) if lq else None
         if count is not None and len(large.names) != count:
             problems.append(f"{gt}: {len(large.names):,} images in place of {count:,}")
+        for source in (large, small):
+            if isinstance(source, Folder):
+                tell_losses(source.files, workers)
         keys = sorted(large.names)
         if small:
             problems += _alone(large, small) + _alone(small, large)
@@ -103,16 +107,11 @@ def _look(key: str, large: Source, small: Source | None, scale: int) -> _Found:
         return _Found(
             f"{small.label(key)}: {w} x {h} pixels do not fit {width} x {height} of GT at x{scale}"
         )
-    if scale == 1:
-        return _Found()
-    ours = imresize(gt, 1 / scale)
+    ours = imresize(gt, 1 / scale) if scale > 1 else gt
     if np.array_equal(ours, lq):
         return _Found(bicubic="yes")
-    psnr = cv2.PSNR(ours, lq)
-    if psnr < _RESEMBLES:
-        return _Found(
-            f"{small.label(key)}: does not resemble its GT ({psnr:.1f} dB to MATLAB's bicubic)"
-        )
+    if reason := misalignment(gt, lq, scale):
+        return _Found(f"{small.label(key)}: {reason}")
     inside = np.s_[_BORDER:-_BORDER, _BORDER:-_BORDER]
     same = ours[inside].size and np.array_equal(ours[inside], lq[inside])
     return _Found(bicubic="inside" if same else "no")

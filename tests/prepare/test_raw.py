@@ -143,7 +143,7 @@ def test_wrong_inputs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"in: no such folder; give a folder of images"):
         make_raw(folder, tmp_path / "a.raw")
     noise_png(folder / "a\nb.png", 9, 9)
-    with pytest.raises(UserError, match=r"b\.png: a name is one line of text; rename it"):
+    with pytest.raises(UserError, match=r"a\\nb\.png': a name is one line of text; rename it"):
         make_raw(folder, tmp_path / "a.raw")
     (folder / "a\nb.png").unlink()
     data = cv2.imencode(".png", random_image(0, (64, 64, 3)))[1].tobytes()

@@ -13,6 +13,7 @@ import pytest
 from compacter_arch.errors import UserError
 from compacter_arch.prepare import make_lmdb, make_lr, make_subimages, verify
 from compacter_arch.prepare.files import write_png
+from compacter_arch.training.checks.lmdb_files import REMEDY
 
 from .tools import smooth_image
 
@@ -67,16 +68,32 @@ def test_images_that_do_not_fit(data: Path) -> None:
     write_png(lr / "2.png", smooth_image(2, 36, 47))
     found = problems(data)
     assert len(found) == 2
-    assert found[0].startswith(f"{lr / '1.png'}: does not resemble its GT (")
+    assert found[0] == f"{lr / '1.png'}: LQ does not resemble its GT"
     assert found[1] == f"{lr / '2.png'}: 47 x 36 pixels do not fit 96 x 72 of GT at x2"
     assert verify(data / "HR", lq=lr, scale=2).summary.endswith("; problems: 2")
     assert verify(data / "HR", lq=data / "LR", scale=1).problems[0].endswith("of GT at x1")
 
 
-def test_a_shift_is_noticed(data: Path) -> None:
-    img = cv2.imread(str(data / "HR" / "0.png"))
-    write_png(data / "HR" / "0.png", np.roll(img, 24, 1))
-    assert "LR/0.png: does not resemble its GT" in problems(data)[0]
+def test_misaligned_pairs(data: Path) -> None:
+    """A shift, however large, mirrored images and those of another pair are told by name."""
+    hr, lr = data / "HR", data / "LR"
+    for number, change in enumerate(
+        (
+            lambda img: np.roll(img, 24, 1),
+            lambda img: np.roll(img, 1, 0),
+            lambda img: img[:, ::-1],
+            lambda img: img[::-1, ::-1],
+        )
+    ):
+        folder = hr if number == 0 else lr
+        img = cv2.imread(str(folder / f"{number}.png"))
+        write_png(folder / f"{number}.png", np.ascontiguousarray(change(img)))
+    assert problems(data) == [
+        f"{lr / '0.png'}: LQ does not resemble its GT",
+        f"{lr / '1.png'}: LQ is GT shifted by (1, 0) pixels (down, right)",
+        f"{lr / '2.png'}: LQ is GT mirrored",
+        f"{lr / '3.png'}: LQ is GT turned by 180 degrees",
+    ]
 
 
 def test_missing_images(data: Path) -> None:
@@ -114,7 +131,7 @@ def test_damaged_files(data: Path) -> None:
 def test_damaged_lmdbs(data: Path) -> None:
     out = data / "a.lmdb"
     for damage, message in (
-        (lambda value: value[:300], "is damaged"),
+        (lambda value: value[:300], "is truncated"),
         (lambda value: value[:300] + bytes(50) + value[350:], "is damaged"),
         (lambda value: b"text", "is not an image"),
         (lambda value: cv2.imencode(".png", np.zeros((9, 9)))[1].tobytes(), "has another size"),
@@ -130,7 +147,7 @@ def test_damaged_lmdbs(data: Path) -> None:
     make_lmdb(data / "HR", out)
     with lmdb.open(str(out), map_size=2**24, lock=False) as env, env.begin(write=True) as t:
         t.put(b"x", t.pop(b"2"))
-    assert verify(out).problems == [f"key '2' of {out} is in meta_info.txt alone; pack it anew"]
+    assert verify(out).problems == [f"key '2' of {out} is in meta_info.txt alone; {REMEDY}"]
     with lmdb.open(str(out), map_size=2**24, lock=False) as env, env.begin(write=True) as t:
         t.delete(b"x")
     with pytest.raises(UserError, match=r"3 images in data\.mdb, 4 in meta_info\.txt"):

@@ -352,11 +352,13 @@ def test_image_that_breaks_the_run(project: Project, workers: int, mode: str | N
 
     A process of its own, since with workers the question is also whether it ends.
     """
+    project.make_pairs("data/train", count=32, size=32)  # of which the checks decode every second
     path = project.root / LR / "0003.png"
     content = path.read_bytes()
     path.write_bytes(content[:100] + content[-12:])
-    project.make_meta_info(GT, "data/meta_info.txt")  # for its order: the checks decode 0000, 0001
+    project.make_meta_info(GT, "data/meta_info.txt")
     changes = {
+        "train.total_iter": 16,
         "datasets.train.meta_info_file": "data/meta_info.txt",
         "datasets.train.num_worker_per_gpu": workers,
         "datasets.train.prefetch_mode": mode,

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
-
-from PIL import Image, UnidentifiedImageError
 
 from ...data.raw_store import RawStore
 from ...data.subsets_dataset import SubsetsDataset, subset_options
 from ..device_images import check_room, device_of, is_kept
 from ..options import Options
 from .findings import Findings
+from .headers import Header, Size, read_header
+from .kinds import Kinds, and_more
+from .lists import read_list
+from .lmdb_files import lmdb_headers
+from .names import equal_stems, odd_entries
+from .pairs import PAIRED, check_alignment, check_pairs, fits
 from .quiet import quiet_logger
 
-# How a complete file ends; a truncated one does not.
-ENDINGS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
-Size = tuple[int, int]  # height, width
+CHANNELS = ("in_chans", "num_in_ch")  # how networks call the number of theirs
 
 
 def check_data(opt: Options, is_train: bool, found: Findings) -> dict[str, Any]:
@@ -50,35 +51,49 @@ def check_data(opt: Options, is_train: bool, found: Findings) -> dict[str, Any]:
             members: list[Any] = (
                 dataset.datasets if isinstance(dataset, SubsetsDataset) else [dataset]
             )
+            kinds = Kinds()
             for member, part in zip(members, parts, strict=True):
                 if len(member) == 0:
                     root = part.get("dataroot_gt") or part.get("dataroot_lq")
                     found.problems.append(f"{where}: no images in {root}")
                 else:
-                    check_images(where, member, part, found)
+                    check_images(where, member, part, kinds, found)
             if len(found.problems) == problems:
-                dataset[0]
+                check_channels(where, dataset[0], kinds, opt, found)
+                for part in parts:
+                    if part["type"] in PAIRED:
+                        check_alignment(where, part, found)
                 if phase == "train" and is_kept(dataset):
                     check_room(dataset, device_of(opt))
                 built[phase] = dataset
+            found.warnings += [f"{where}: {line}" for line in kinds.lines()]
         if phase == "train" and phase in built:
             check_batch(opt, len(built[phase]), found)
         if len(found.problems) == problems:
             found.facts.append(f"{where}: {dataset_opt['name']}, {describe_size(built[phase])}")
+    if (opt.get("val") or {}).get("save_img"):
+        check_results(opt, is_train, built, found)
     return built
 
 
 def check_paths(where: str, dataset_opt: Mapping[str, Any], found: Findings) -> None:
-    """Every folder and file that the data set names exists."""
+    """Every folder and file that the data set names exists; folders hold files, lists name them."""
     for key, value in dataset_opt.items():
         if not (key.startswith("dataroot") or key == "meta_info_file") or value is None:
             continue
-        for path in value if isinstance(value, list) else [value]:
-            if not Path(str(path)).exists():
-                here = "" if Path(str(path)).is_absolute() else f" below {Path.cwd()}"
+        for path in map(Path, map(str, value if isinstance(value, list) else [value])):
+            if not path.exists():
+                here = "" if path.is_absolute() else f" below {Path.cwd()}"
                 found.problems.append(f"{where}.{key}: {path} does not exist{here}")
-            elif not Path(str(path)).is_dir() and key != "meta_info_file":
+            elif key == "meta_info_file":
+                with found.blame(f"{where}.{key}"):
+                    names = read_list(path)
+                    if twice := len(names) - len(set(names)):
+                        found.warnings.append(f"{where}.{key}: {path} names {twice:,} images twice")
+            elif not path.is_dir():
                 found.problems.append(f"{where}.{key}: {path} is not a folder")
+            elif odd := list(odd_entries(path)):
+                found.problems.append(f"{where}.{key}: {and_more(odd)}")
 
 
 def check_stores(where: str, dataset_opt: Mapping[str, Any], found: Findings) -> None:
@@ -95,25 +110,9 @@ def check_stores(where: str, dataset_opt: Mapping[str, Any], found: Findings) ->
                 RawStore(dataset_opt[key])
 
 
-def check_pairs(where: str, dataset_opt: Mapping[str, Any], found: Findings) -> None:
-    """Every image of a folder of GT has an image in the folder of LQ, and the other way round."""
-    if dataset_opt["io_backend"].get("type") != "disk" or dataset_opt.get("meta_info_file"):
-        return
-    roots = [Path(dataset_opt[key]) for key in ("dataroot_gt", "dataroot_lq") if key in dataset_opt]
-    if len(roots) < 2:
-        return
-    gt, lq = ({path.name for path in root.glob("[!.]*") if path.is_file()} for root in roots)
-    template = dataset_opt.get("filename_tmpl", "{}")
-    wanted = {f"{template.format(Path(name).stem)}{Path(name).suffix}" for name in gt}
-    alone = [roots[1] / name for name in sorted(wanted - lq)]
-    odd = [roots[1] / name for name in sorted(lq - wanted)]
-    if alone or odd:
-        counts = f"{len(gt):,} images in {roots[0]} and {len(lq):,} in {roots[1]}"
-        example = f"{alone[0]} is missing" if alone else f"{odd[0]} has no GT"
-        found.problems.append(f"{where}: {counts} do not pair up: {example}")
-
-
-def check_images(where: str, dataset: Any, dataset_opt: Mapping[str, Any], found: Findings) -> None:
+def check_images(
+    where: str, dataset: Any, dataset_opt: Mapping[str, Any], kinds: Kinds, found: Findings
+) -> None:
     """Every image is complete, fits its pair and holds a patch; read from the headers alone.
 
     The first that does not is named, the others are counted.
@@ -121,7 +120,7 @@ def check_images(where: str, dataset: Any, dataset_opt: Mapping[str, Any], found
     wrong = []
     scale, train = dataset_opt.get("scale", 1), dataset_opt["phase"] == "train"
     patch = dataset_opt.get("gt_size") if train else None
-    for gt, lq in image_pairs(dataset, dataset_opt):
+    for gt, lq in image_pairs(dataset, dataset_opt, kinds):
         if gt and lq and not fits(gt[1], lq[1], scale, exactly=train):
             wrong.append(
                 f"{where}: {lq[0]} has {lq[1][0]}x{lq[1][1]} pixels and does not fit "
@@ -136,22 +135,19 @@ def check_images(where: str, dataset: Any, dataset_opt: Mapping[str, Any], found
         found.problems.append(wrong[0] + others)
 
 
-def fits(gt: Size, lq: Size, scale: int, exactly: bool) -> bool:
-    """Whether GT is ``scale`` times LQ; for testing it may be a little larger, BasicSR crops it."""
-    slack = 0 if exactly else scale - 1
-    return all(0 <= g - x * scale <= slack for g, x in zip(gt, lq, strict=True))
-
-
 def image_pairs(
-    dataset: Any, dataset_opt: Mapping[str, Any]
+    dataset: Any, dataset_opt: Mapping[str, Any], kinds: Kinds
 ) -> Iterator[tuple[tuple[str, Size] | None, tuple[str, Size] | None]]:
-    """(gt, lq) of every sample, each (path, size); nothing for data sets that list no paths."""
+    """(gt, lq) of every sample, each (path, size); nothing for data sets that list no paths.
+
+    Args:
+        kinds: counts the images.
+    """
     backend = dataset_opt.get("io_backend", {}).get("type")
-    sizes_of = {"lmdb": lmdb_sizes, "raw": raw_sizes}.get(backend)
-    sizes = {
-        side: sizes_of(dataset_opt[f"dataroot_{side}"])
+    packed = {
+        side: dict(lmdb_headers(Path(root))) if backend == "lmdb" else raw_headers(root)
         for side in ("gt", "lq")
-        if sizes_of and dataset_opt.get(f"dataroot_{side}")
+        if backend in ("lmdb", "raw") and (root := dataset_opt.get(f"dataroot_{side}"))
     }
     for sample in getattr(dataset, "paths", []):
         paths = sample if isinstance(sample, dict) else {"lq_path": sample}
@@ -160,49 +156,66 @@ def image_pairs(
             path = paths.get(f"{name}_path")
             if not isinstance(path, str):
                 return None
-            if sizes_of is None:
-                return path, image_size(Path(path))
-            size = sizes.get(name, {}).get(path)
-            return (f"key {path!r} of {dataset_opt[f'dataroot_{name}']}", size) if size else None
+            if backend not in ("lmdb", "raw"):
+                header: Header | None = read_header(Path(path))
+            else:
+                header = packed.get(name, {}).get(path)
+                path = f"key {path!r} of {dataset_opt[f'dataroot_{name}']}"
+            if header is None:
+                return None
+            if not header.readable:
+                raise ValueError(f"{path}: {header.mode} is no image of 8 bits; convert it to PNG")
+            kinds.add(path, header)
+            return path, header.size
 
         yield side("gt"), side("lq")
 
 
-def image_size(path: Path) -> Size:
-    """Height and width of an image file, from its header.
-
-    Raises:
-        ValueError: not an image, or a truncated one; names the file.
-    """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            ending = ENDINGS.get(image.format or "")
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not an image") from error
-    except (OSError, SyntaxError) as error:  # what Pillow raises on damaged files
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    if ending is not None:
-        with path.open("rb") as file:
-            file.seek(max(path.stat().st_size - 64, 0))
-            if ending not in file.read():
-                raise ValueError(f"{path} is truncated")
-    return height, width
+def raw_headers(root: str) -> dict[str, Header]:
+    """Of the images of a raw store, by name, what a header would tell."""
+    return {
+        name: Header(entry.shape[:2], "L" if entry.shape[2] == 1 else "RGB", False, False)
+        for name, entry in RawStore(root).entries.items()
+    }
 
 
-def lmdb_sizes(root: str) -> dict[str, Size]:
-    """Image sizes by key from the ``meta_info.txt`` of an LMDB: ``name.png (480,480,3) 1``."""
-    sizes = {}
-    for line in (Path(root) / "meta_info.txt").read_text(encoding="utf-8").splitlines():
-        match = re.match(r"(.+)\.\w+ \((\d+),(\d+),\d+\)", line)
-        if match:
-            sizes[match[1]] = (int(match[2]), int(match[3]))
-    return sizes
+def check_channels(
+    where: str, sample: Mapping[str, Any], kinds: Kinds, opt: Options, found: Findings
+) -> None:
+    """The network takes as many channels as the data set gives, and colors are not all gray."""
+    network = opt.get("network_g") or {}
+    wanted = next((network[key] for key in CHANNELS if key in network), None)
+    given = sample["lq"].shape[-3] if "lq" in sample else None
+    if None not in (wanted, given) and wanted != given:
+        found.problems.append(
+            f"{where}: gives images of {given} channels, network_g takes {wanted}; gray and "
+            "color need a network and a data set each"
+        )
+    elif given == 3 and kinds.all_gray:
+        found.warnings.append(f"{where}: all images are gray, and are read as color")
 
 
-def raw_sizes(root: str) -> dict[str, Size]:
-    """Image sizes by name of a raw store."""
-    return {name: entry.shape[:2] for name, entry in RawStore(root).entries.items()}
+def check_results(opt: Options, is_train: bool, built: Mapping[str, Any], found: Findings) -> None:
+    """No two restored images are saved under one name; in training those of all data sets meet."""
+    by_folder: dict[str, list[str]] = {}
+    for phase, dataset in built.items():
+        if phase != "train":
+            folder = "" if is_train else opt["datasets"][phase]["name"]
+            by_folder.setdefault(folder, []).extend(lq_paths(dataset))
+    for paths in by_folder.values():
+        for one, other in equal_stems(paths):
+            line = f"val.save_img: the results of {one} and {other} have one name; rename one"
+            same = Path(one).stem == Path(other).stem
+            (found.problems if same else found.warnings).append(line)
+            break
+
+
+def lq_paths(dataset: Any) -> Iterator[str]:
+    """The paths after which results are named."""
+    for sample in getattr(dataset, "paths", []):
+        path = sample.get("lq_path", sample.get("gt_path")) if isinstance(sample, dict) else sample
+        if isinstance(path, str):
+            yield path
 
 
 def check_batch(opt: Options, images: int, found: Findings) -> None:
