@@ -88,7 +88,7 @@ def one_line_errors(debug: bool) -> Iterator[None]:
             "network_g: use_checkpoint: true"
         )
         raise UserError(f"the GPU's memory is too small: {remedy}") from error
-    except (ValueError, OSError, lmdb.Error) as error:
+    except (AssertionError, ValueError, OSError, lmdb.Error) as error:
         if debug:
             raise
         lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -15,11 +15,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tifffile
+import torch
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from ..errors import UserError
+from .memory import free_memory
 
 MAX_PIXELS = 500_000_000  # of an image that is read
+LONGEST = 120  # characters of what is told of a damage
 ORIENTATION = 0x0112  # EXIF
 BITS, PLANES, EXTRA_SAMPLES = 258, 284, 338  # TIFF
 PREMULTIPLIED = 1  # what an extra sample is: alpha by which color is multiplied
@@ -30,7 +33,12 @@ DIRECTORIES = (0x8769, 0x8825)  # EXIF's own, GPS
 GRAY = ("1", "L", "LA", "La")
 WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 UNKNOWN = ("F", "HSV", "I", "LAB")
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, cv2.error)
+PIXEL_BYTES = 16  # of memory that reading a pixel takes at most: decoded, converted, turned
+DAMAGE = (  # what Pillow, OpenCV and tifffile raise on damaged files
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, AttributeError),
+    *(ArithmeticError, RuntimeError, AssertionError, struct.error, zlib.error, cv2.error),
+    tifffile.TiffFileError,
+)
 
 # Pillow has no mode for gray with alpha of 16 bits. So that it opens such a TIFF file all the same,
 # and tells what is beside the pixels, they go by the name of those of 8 bits.
@@ -79,6 +87,8 @@ def read_photo(path: Path | str) -> Photo:
     """
     path = Path(path)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe waits for a writer
+            raise UserError(f"{path}: not a regular file")
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
@@ -93,7 +103,14 @@ def read_photo(path: Path | str) -> Photo:
     except MemoryError as error:
         raise UserError(f"{path}: too large for the memory that is free") from error
     except DAMAGE as error:
-        raise UserError(f"{path}: damaged ({error})") from error
+        raise UserError(f"{path}: damaged ({in_brief(error)})") from error
+
+
+def in_brief(error: Exception) -> str:
+    """What a decoder says, in one line without what a file made it say."""
+    text = "".join(c if c.isprintable() else " " for c in str(error))
+    text = " ".join(text.split()) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def check(img: Image.Image, path: Path) -> None:
@@ -106,6 +123,12 @@ def check(img: Image.Image, path: Path) -> None:
         raise UserError(
             f"{path}: {img.width} x {img.height} are more than {MAX_PIXELS // 10**6} million "
             "pixels; cut it into parts"
+        )
+    need, free = img.width * img.height * PIXEL_BYTES, free_memory(torch.device("cpu"))
+    if need > free:
+        raise UserError(
+            f"{path}: {img.width} x {img.height} pixels take {need / 1e9:.1f} GB of memory, "
+            f"{free / 1e9:.1f} GB are free; cut it into parts"
         )
     count = getattr(img, "n_frames", 1)
     if count > 1 and img.format != "MPO":  # a JPEG with previews after it

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .encoding import format_for, write_photo
 from .images import Photo, read_photo, split_alpha
-from .memory import choose_tile
+from .memory import choose_tile, free_memory
 from .tiling import Network, Progress, Tiles, check_tile, least_tile
 from .video import is_video, rewrite_video
 
@@ -73,6 +73,7 @@ class Restorer:
             UserError: the memory is too small; the network gives what is no number.
         """
         height, width = image.shape[:2]
+        self.check_room(image)
         result = np.empty((height * self.scale, width * self.scale, *image.shape[2:]), image.dtype)
         device = next(self.model.parameters()).device
         maximum = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
@@ -97,6 +98,19 @@ class Restorer:
             top += len(rows)
             del band, rows  # while the next ones are computed
         return result
+
+    def check_room(self, image: np.ndarray) -> None:
+        """Refuse what would be computed for nothing.
+
+        Raises:
+            UserError: the memory that is free cannot hold the result.
+        """
+        need, free = image.nbytes * self.scale**2, free_memory(torch.device("cpu"))
+        if need > free:
+            raise UserError(
+                f"the result takes {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
+                "cut the image into parts"
+            )
 
     def photo(self, photo: Photo, progress: Progress | None = None) -> Photo:
         """Restore a photograph; its alpha is resized, or left as it is at scale 1."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ..errors import UserError
@@ -58,7 +58,7 @@ def find_sources(
     for path in (path for name in names for path in expand(name)):
         for source in files_below(path, output) if path.is_dir() else [of_file(path)]:
             if path.is_file() or is_image(source.file) or (videos and is_video(source.file)):
-                found.setdefault(source.file.resolve(), source)
+                found.setdefault(real(source.file), source)
             else:
                 others.append(source.file)
     if not found:
@@ -81,12 +81,39 @@ def expand(name: str) -> list[Path]:
     Raises:
         UserError: nothing.
     """
-    if Path(name).exists():
+    if os.path.lexists(name):
         return [Path(name)]
-    paths = sorted(map(Path, glob.glob(name, recursive=True)))
+    paths = matches(name) if any(mark in name for mark in "*?[") else []
     if not paths:
         raise UserError(f"{name}: no such file or folder")
     return paths
+
+
+def matches(pattern: str) -> list[Path]:
+    """What a pattern fits, in order; hidden files and folders only where it names them.
+
+    ``**`` stands for folders, not for links to folders, which may lead back to where they are.
+
+    Raises:
+        UserError: it is not written as patterns are.
+    """
+    wanted = Path(pattern)
+    hidden = [part for part in wanted.parts if part.startswith(".")]
+    root = Path(wanted.anchor or ".")
+    try:
+        paths = sorted(root.glob(str(wanted.relative_to(wanted.anchor))))
+    except ValueError as error:
+        raise UserError(f"{pattern}: {error}") from error
+    return [
+        path
+        for path in paths
+        if all(any(fnmatch(part, name) for name in hidden) for part in path.parts if part[0] == ".")
+    ]
+
+
+def real(path: Path) -> Path:
+    """Where a path leads; ``Path.resolve`` fails on a link to itself in some Python versions."""
+    return Path(os.path.realpath(path))
 
 
 def of_file(path: Path) -> Source:
@@ -95,13 +122,16 @@ def of_file(path: Path) -> Source:
 
 
 def files_below(folder: Path, output: Path) -> Iterator[Source]:
-    """The files in a folder and below, without hidden ones and former results."""
-    results = output.resolve()
+    """The files in a folder and below, without hidden ones and former results.
+
+    Links and pipes too: reading one that leads nowhere, or that is no file, tells what it is.
+    """
+    results = real(output)
     for path in sorted(folder.rglob("*")):
         place = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in place.parts)
-        former = results != folder.resolve() and results in path.resolve().parents
-        if path.is_file() and not hidden and not former:
+        former = results != real(folder) and results in real(path).parents
+        if not path.is_dir() and not hidden and not former:
             yield Source(path, place)
 
 
@@ -156,12 +186,12 @@ def check_targets(jobs: Sequence[Job], overwrite: bool) -> None:
     Raises:
         UserError: says which, of all jobs.
     """
-    sources = {job.source.resolve(): job for job in jobs}
+    sources = {real(job.source): job for job in jobs}
     taken: dict[str, Job] = {}
     problems = []
     for job in jobs:
         for target in filter(None, (job.target, job.comparison)):
-            path = target.resolve()
+            path = real(target)
             other = taken.setdefault(os.path.normcase(path), job)
             owner = sources.get(path)
             if other is not job:

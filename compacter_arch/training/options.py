@@ -10,33 +10,12 @@ from typing import Any
 import torch
 import yaml
 
-from ..compat import safe_loader
 from ..errors import UserError
+from .messages import as_line, shown
+from .plain_yaml import load_plain
 
 Options = dict[str, Any]
-
-
-class _Loader(safe_loader()):  # type: ignore[misc]
-    """BasicSR's YAML, read without executing anything, that refuses a key given twice."""
-
-    def construct_mapping_once(self, node: yaml.MappingNode) -> Options:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                problem = "a key must be plain text"
-            elif key.value in seen:
-                problem = f"key {key.value!r} is given twice"
-            else:
-                seen.add(key.value)
-                continue
-            raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-        self.flatten_mapping(node)  # `<<: *anchor`
-        return dict(self.construct_pairs(node, deep=True))
-
-
-_Loader.add_constructor(
-    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _Loader.construct_mapping_once
-)
+LARGEST = 2**20  # bytes of an option file; ours have 5,000
 
 
 def package_options() -> Path:
@@ -52,24 +31,28 @@ def find_option_file(path: str) -> Path:
     Raises:
         UserError: neither exists.
     """
-    here = Path(path).expanduser()
-    if here.is_file():
+    here = Path(osp.expanduser(path))
+    if osp.isfile(here):
         return here
     shipped = package_options() / here.name
     if here.parent in (Path("."), Path("options")) and shipped.is_file():
         return shipped
     names = ", ".join(sorted(p.name for p in package_options().glob("*.yml")))
-    raise UserError(f"-opt {path}: no such file. The package ships options/: {names}")
+    raise UserError(f"-opt {as_line(path, 200)}: no such file. The package ships options/: {names}")
 
 
 def read_options(path: Path) -> Options:
     """Read an option file; nothing in it is executed.
 
     Raises:
-        UserError: not readable, not YAML, a tag that would run code, a key given twice.
+        UserError: not readable, too large, or not what :func:`load_plain` takes.
     """
     try:
-        opt = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise UserError(f"{path}: has more than {LARGEST:,} bytes; is it an option file?")
+        opt = load_plain(data.decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -78,7 +61,8 @@ def read_options(path: Path) -> Options:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{path}{line}: not a plain YAML option file: {problem}") from error
+        told = f"{path}{line}: not a plain YAML option file: {problem}"
+        raise UserError(as_line(told)) from error
     if not isinstance(opt, dict):
         raise UserError(f"{path}: holds no options (expected `key: value` lines)")
     return opt
@@ -91,16 +75,17 @@ def force_options(opt: Options, entries: list[str]) -> None:
         UserError: no key, no ``=``, or a key below something that is not a section.
     """
     for entry in entries:
+        told = f"--force_yml {as_line(entry, 80)}"
         keys, equals, text = entry.partition("=")
         *sections, key = (part.strip() for part in keys.split(":"))
         if not equals or not all([*sections, key]):
-            raise UserError(f"--force_yml {entry}: expected section:key=value")
+            raise UserError(f"{told}: expected section:key=value")
         node = opt
         for section in sections:
             node = node.setdefault(section, {})
             if not isinstance(node, dict):
-                raise UserError(f"--force_yml {entry}: {section!r} is not a section")
-        node[key] = parse_value(text.strip(), entry)
+                raise UserError(f"{told}: {shown(section)} is not a section")
+        node[key] = parse_value(text.strip(), told)
 
 
 def keep_datasets(opt: Options, file: Path, names: list[str]) -> None:
@@ -116,21 +101,26 @@ def keep_datasets(opt: Options, file: Path, names: list[str]) -> None:
     """
     sections = opt.get("datasets")
     datasets = sections if isinstance(sections, dict) else {}
-    known = {d["name"]: key for key, d in datasets.items() if isinstance(d, dict) and "name" in d}
+    sets = {key: d.get("name") for key, d in datasets.items() if isinstance(d, dict)}
+    known = {name: key for key, name in sets.items() if isinstance(name, str)}
     for name in names:
         if name not in known:
             raise UserError(f"{file}: --datasets: no {name} there, but {', '.join(known)}")
     opt["datasets"] = {known[name]: datasets[known[name]] for name in names}
 
 
-def parse_value(text: str, entry: str) -> Any:
-    """One value of the command line: what YAML reads, and BasicSR's ``none``."""
+def parse_value(text: str, told: str) -> Any:
+    """One value of the command line: what YAML reads, and BasicSR's ``none``.
+
+    Raises:
+        UserError: it is none; begins with ``told``.
+    """
     if text.lower() == "none":
         return None
     try:
-        return yaml.load(text, Loader=_Loader)
+        return load_plain(text)
     except yaml.YAMLError as error:
-        raise UserError(f"--force_yml {entry}: {text!r} is not a value") from error
+        raise UserError(f"{told}: {shown(text)} is not a value") from error
 
 
 def complete_options(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,18 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 
+from ...archs import CompacterArch
 from ...errors import UserError
+from ..messages import as_line
 from ..options import Options, complete_options
 from .data import check_data
 from .findings import Findings
 from .keys import check_keys, check_sections
+from .limits import bounded_memory
 from .quiet import quiet_logger
 from .weights import check_weights
+
+LARGEST_EPOCH = 20_000_000  # images; BasicSR makes a list of their order, of 1 GB here
 
 
 def check_options(opt: Options, file: Path, root: Path, is_train: bool) -> Findings:
@@ -34,7 +40,7 @@ def check_options(opt: Options, file: Path, root: Path, is_train: bool) -> Findi
 
     def stop_at_problems() -> None:
         if found.problems:
-            raise UserError("\n".join(f"{file}: {problem}" for problem in found.problems))
+            raise UserError("\n".join(as_line(f"{file}: {text}") for text in found.problems))
 
     check_sections(opt, is_train, found)
     stop_at_problems()
@@ -45,12 +51,16 @@ def check_options(opt: Options, file: Path, root: Path, is_train: bool) -> Findi
         opt = complete_options(opt, root, is_train)
     stop_at_problems()
     datasets = check_data(opt, is_train, found)
-    check_weights(opt, found)
+    networks = check_weights(opt, found)
+    check_fit(networks.get("network_g"), datasets, found)
     stop_at_problems()
     check_metrics(opt, datasets, found)
     if is_train:
+        check_epoch(opt, datasets["train"], found)
+        stop_at_problems()
         check_step(opt, datasets["train"], found)
     stop_at_problems()
+    found.warnings = list(map(as_line, found.warnings))
     return found
 
 
@@ -75,6 +85,27 @@ def check_output(opt: Options, root: Path, is_train: bool, found: Findings) -> N
     found.facts.append(f"output: {output}{exists}")
 
 
+def check_fit(network: Any, datasets: Mapping[str, Any], found: Findings) -> None:
+    """A Compacter has the channels of the images and enlarges them as they want it."""
+    if not isinstance(network, CompacterArch):
+        return
+    for phase, dataset in datasets.items():
+        sample = dataset[0]
+        if "lq" not in sample:
+            continue
+        lq, chans = sample["lq"], network.conv_first.in_channels
+        if lq.shape[0] != chans:
+            found.problems.append(
+                f"network_g.in_chans: {chans}, but datasets.{phase} has images of {lq.shape[0]} "
+                "channels"
+            )
+        scale = sample["gt"].shape[1] / lq.shape[1] if "gt" in sample else network.upscale
+        if round(scale) != network.upscale:
+            found.problems.append(
+                f"network_g.upscale: {network.upscale}, but datasets.{phase} is of scale {scale:g}"
+            )
+
+
 def check_metrics(opt: Options, datasets: Mapping[str, Any], found: Findings) -> None:
     """The metrics can be computed: tried out on the first original of each data set."""
     from basicsr.metrics import calculate_metric
@@ -90,6 +121,16 @@ def check_metrics(opt: Options, datasets: Mapping[str, Any], found: Findings) ->
                 calculate_metric({"img": image, "img2": image}, metric)
 
 
+def check_epoch(opt: Options, dataset: Any, found: Findings) -> None:
+    """The order of the images of an epoch has room in memory."""
+    ratio = opt["datasets"]["train"].get("dataset_enlarge_ratio", 1)
+    if (images := len(dataset) * ratio) > LARGEST_EPOCH:
+        found.problems.append(
+            f"datasets.train.dataset_enlarge_ratio: {ratio} makes an epoch of {images:.3g} images; "
+            f"at most {LARGEST_EPOCH:,} are possible"
+        )
+
+
 def check_step(opt: Options, dataset: Any, found: Findings) -> None:
     """Build the model and do one step of training on one batch; the result is thrown away."""
     from basicsr.models import build_model
@@ -97,13 +138,14 @@ def check_step(opt: Options, dataset: Any, found: Findings) -> None:
     on_gpu = opt["num_gpu"] != 0
     batch_size = opt["datasets"]["train"]["batch_size_per_gpu"]
     batch, model = None, None
-    with found.blame("datasets.train"):
+    memory = nullcontext() if on_gpu else bounded_memory()
+    with found.blame("datasets.train"), bounded_memory():
         batch = default_collate([dataset[i % len(dataset)] for i in range(batch_size)])
     with found.blame("train"), quiet_logger():
         model = build_model(opt)
     if batch is None or model is None:
         return
-    with found.blame("train"):
+    with found.blame("train"), quiet_logger(), memory:
         before = peak_memory(on_gpu)
         model.feed_data(batch)
         model.optimize_parameters(1)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import lmdb
 
+from ...inference.tiling import is_out_of_memory
+
 # What BasicSR's code raises on options that it cannot use.
 OPTION_ERRORS = (
     KeyError,
@@ -20,6 +22,8 @@ OPTION_ERRORS = (
     OSError,
     RuntimeError,
     ImportError,
+    ArithmeticError,
+    MemoryError,
     lmdb.Error,
 )
 
@@ -49,6 +53,8 @@ class Findings:
 
 def describe(error: Exception) -> str:
     """An exception in one line."""
+    if is_out_of_memory(error):
+        return "the memory that is free is too small for that; make it smaller"
     text = " ".join(" ".join(map(str, error.args)).split())
     if isinstance(error, KeyError) and text.isidentifier():
         return f"missing key {text!r}"

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from ...models import restoration_model
+from ..messages import shown
 from ..options import Options
+from .argument_values import argument_value_problems
 from .findings import Findings
 from .known_keys import argument_problems, is_known_code, keys_read_by, nearest, suggestion
 from .values import check_values
@@ -145,8 +147,7 @@ def check_parts(opt: Options, is_train: bool, found: Findings) -> None:
             skip = {"type"}
             if registry is METRIC_REGISTRY:
                 skip |= {"better", "img", "img2"}  # BasicSR gives the images and reads `better`
-            problems = argument_problems(part, content, skip)
-            found.problems += [f"{where}: {problem}" for problem in problems]
+            check_arguments(where, part, content, skip, found)
 
 
 def check_optimisation(train: Mapping[str, Any], model: type, found: Findings) -> None:
@@ -165,13 +166,23 @@ def check_optimisation(train: Mapping[str, Any], model: type, found: Findings) -
         content, where = train[key], f"train.{key}"
         if not isinstance(content, dict) or "type" not in content:
             found.problems.append(f"{where}: missing key 'type'")
-        elif content["type"] in types:
+        elif str(content["type"]) in types:
             skip = {"type", provided, "T_max"}  # RestorationModel fills in T_max
-            problems = argument_problems(types[content["type"]], content, skip)
-            found.problems += [f"{where}: {problem}" for problem in problems]
+            check_arguments(where, types[content["type"]], content, skip, found)
         elif is_known_code(model):  # another model may know more types
             near = suggestion(str(content["type"]), types)
-            found.problems.append(f"{where}.type: {content['type']!r} is not known{near}")
+            found.problems.append(f"{where}.type: {shown(content['type'])} is not known{near}")
+
+
+def check_arguments(
+    where: str, part: Any, content: Mapping[str, Any], skip: set[str], found: Findings
+) -> None:
+    """A class or function takes the keys of a section, and values of such types."""
+    given = {key: value for key, value in content.items() if key not in skip}
+    problems = argument_problems(part, content, skip)
+    found.problems += [f"{where}: {problem}" for problem in problems]
+    problems = argument_value_problems(part, given)
+    found.problems += [f"{where}.{problem}" for problem in problems]
 
 
 def registered(registry: Any, name: object, where: str, found: Findings) -> Any:
@@ -180,7 +191,7 @@ def registered(registry: Any, name: object, where: str, found: Findings) -> Any:
         if candidate in registry:
             return registry.get(candidate)
     near = suggestion(str(name), registry.keys())
-    found.problems.append(f"{where}: {name!r} is not registered{near}")
+    found.problems.append(f"{where}: {shown(name)} is not registered{near}")
     return None
 
 

@@ -1,15 +1,16 @@
-"""BasicSR's logger kept silent while an option file is tried out."""
+"""What libraries would print kept silent while an option file is tried out."""
 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
 def quiet_logger() -> Iterator[None]:
-    """Build BasicSR's parts without log lines.
+    """Build BasicSR's parts without log lines and warnings, which a run itself shows.
 
     Its logger opens the log file when it is first asked for, and only then: it is left as if it had
     never been asked for, so that the run itself sets it up.
@@ -21,7 +22,9 @@ def quiet_logger() -> Iterator[None]:
     initialized_logger["basicsr"] = True
     logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)
         if fresh:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..messages import shown
 from ..options import Options
 from .findings import Findings
 
@@ -18,42 +21,73 @@ COUNTS = (
     ("val", "val_freq"),
 )
 NUMBERS = (("train", "ema_decay"), ("train", "warmup_iter"))
+TEXTS = ("name", "type", "filename_tmpl", "meta_info_file", "dataroot_gt", "dataroot_lq")
+BACKENDS = ("disk", "lmdb", "raw", "memcached")
 PREFETCH_MODES = (None, "cpu", "cuda")
+LARGEST_SEED = 2**32 - 1_000_000  # NumPy's are below 2^32; each process adds its number
+LONGEST_NAME = 200  # bytes; of 255 that a folder may have BasicSR needs some for dates
+LARGEST_BATCH = 4096
+WORKERS = max(64, 4 * (os.cpu_count() or 1))  # more of them than that only take memory
+DATA_NUMBERS = {  # least and largest
+    "gt_size": (1, 2**15),
+    "batch_size_per_gpu": (1, LARGEST_BATCH),
+    "num_worker_per_gpu": (0, WORKERS),
+    "num_prefetch_queue": (1, LARGEST_BATCH),
+}
 
 
 def check_values(opt: Options, is_train: bool, found: Findings) -> None:
     """Names are folder names, paths are texts, numbers are in range, the GPUs exist."""
-    name, scale, present = opt["name"], opt.get("scale", 1), torch.cuda.device_count()
+    scale, present = opt.get("scale", 1), torch.cuda.device_count()
     gpus, seed = opt["num_gpu"], opt.get("manual_seed")
-    if not isinstance(name, str) or Path(name).name != name or name == "..":
-        found.problems.append(f"name: {name!r} must be a plain folder name")
+    if not is_folder_name(opt["name"]):
+        found.problems.append(f"name: {shown(opt['name'])} must be a plain folder name")
     if gpus != "auto" and not is_whole(gpus, 0):
-        found.problems.append(f"num_gpu: {gpus!r} must be 'auto', 0 or the number of GPUs")
+        found.problems.append(f"num_gpu: {shown(gpus)} must be 'auto', 0 or the number of GPUs")
     elif gpus != "auto" and gpus > present:
         found.problems.append(f"num_gpu: {gpus}, but PyTorch sees {present}; use num_gpu: auto")
-    if seed is not None and not is_whole(seed, 0):
-        found.problems.append(f"manual_seed: {seed!r} must be a whole number of at least 0")
+    if seed is not None and not is_whole(seed, 0, LARGEST_SEED):
+        found.problems.append(
+            f"manual_seed: {shown(seed)} must be a whole number of 0 to {LARGEST_SEED}"
+        )
     for section, key in (*COUNTS, *NUMBERS) if is_train else ():
         value = (opt.get(section) or {}).get(key, 1)
         if (section, key) in COUNTS and not is_count(value):
-            found.problems.append(f"{section}: {key}: {value!r} must be a whole number above 0")
+            found.problems.append(
+                f"{section}: {key}: {shown(value)} must be a whole number above 0"
+            )
         elif not is_number(value):
-            found.problems.append(f"{section}: {key}: {value!r} must be a number")
-    metrics = (opt.get("val") or {}).get("metrics")
-    if metrics is not None and not isinstance(metrics, dict):
-        found.problems.append("val.metrics: is not a section of `name: {type: ...}`")
-    for key, value in opt["path"].items():
-        is_file = "resume_state" in key or "pretrain_network" in key
-        if is_file and not isinstance(value, (str, type(None))):
-            found.problems.append(f"path.{key}: {value!r} must be the path of a file")
+            found.problems.append(f"{section}: {key}: {shown(value)} must be a number")
+    check_sections_below(opt, found)
+    check_paths(opt["path"], found)
     if not is_whole(scale, 1):
-        found.problems.append(f"scale: {scale!r} must be a whole number of at least 1")
+        found.problems.append(f"scale: {shown(scale)} must be a whole number of at least 1")
         return
     upscale = opt.get("network_g", {}).get("upscale", scale)
     if "scale" in opt and upscale != scale:
-        found.problems.append(f"network_g: upscale {upscale!r} differs from scale {scale}")
+        found.problems.append(f"network_g: upscale {shown(upscale)} differs from scale {scale}")
     for phase, dataset in opt["datasets"].items():
         check_dataset_values(f"datasets.{phase}", dataset, scale, found)
+
+
+def check_sections_below(opt: Options, found: Findings) -> None:
+    """Metrics and the like are sections, or are left out."""
+    for section, key in (("val", "metrics"), ("logger", "wandb")):
+        content = (opt.get(section) or {}).get(key)
+        if content is not None and not isinstance(content, dict):
+            found.problems.append(f"{section}.{key}: is not a section of `key: value`")
+
+
+def check_paths(paths: Mapping[str, Any], found: Findings) -> None:
+    """What is below ``path`` are paths, and what belongs to a file of weights."""
+    for key, value in paths.items():
+        is_file = "resume_state" in key or "pretrain_network" in key
+        if is_file and not isinstance(value, (str, type(None))):
+            found.problems.append(f"path.{key}: {shown(value)} must be the path of a file")
+        elif "param_key" in key and not isinstance(value, (str, type(None))):
+            found.problems.append(f"path.{key}: {shown(value)} must be a name, or ~")
+        elif "strict_load" in key and not isinstance(value, bool):
+            found.problems.append(f"path.{key}: {shown(value)} must be true or false")
 
 
 def check_dataset_values(
@@ -61,36 +95,53 @@ def check_dataset_values(
 ) -> None:
     """The values of one data set."""
     backend = dataset.get("io_backend", {"type": "disk"})
-    if not isinstance(backend, dict) or "type" not in backend:
+    if not isinstance(backend, dict) or not isinstance(backend.get("type"), str):
         found.problems.append(f"{where}.io_backend: must hold `type: disk`, `lmdb` or `raw`")
-    for key in ("dataroot_gt", "dataroot_lq"):
-        if not isinstance(dataset.get(key), (str, type(None))):
-            found.problems.append(f"{where}.{key}: {dataset[key]!r} must be the path of a folder")
-    for key, least in (("gt_size", 1), ("batch_size_per_gpu", 1), ("num_worker_per_gpu", 0)):
-        if not is_whole(dataset.get(key, least), least):
+    elif backend["type"] not in BACKENDS:
+        found.problems.append(
+            f"{where}.io_backend.type: {shown(backend['type'])} must be disk, lmdb or raw"
+        )
+    for key in TEXTS:
+        value = dataset.get(key)
+        if not isinstance(value, (str, type(None))) or "\0" in (value or ""):
+            what = "the path of a folder" if key.startswith("dataroot") else "text"
+            found.problems.append(f"{where}.{key}: {shown(value)} must be {what}")
+    for key, (least, largest) in DATA_NUMBERS.items():
+        value = dataset.get(key, least)
+        if not is_whole(value, least, largest):
             found.problems.append(
-                f"{where}.{key}: {dataset[key]!r} must be a whole number of at least {least}"
+                f"{where}.{key}: {shown(value)} must be a whole number of at least {least}"
+                f"{f' and at most {largest}' if is_whole(value, least) else ''}"
             )
         elif key == "gt_size" and dataset.get(key, 0) % scale:
-            found.problems.append(
-                f"{where}.gt_size: {dataset[key]} must be a multiple of scale {scale}"
-            )
+            found.problems.append(f"{where}.gt_size: {value} must be a multiple of scale {scale}")
     ratio = dataset.get("dataset_enlarge_ratio", 1)
     if not is_number(ratio) or ratio <= 0:
-        found.problems.append(f"{where}.dataset_enlarge_ratio: {ratio!r} must be above 0")
-    if dataset.get("prefetch_mode") not in PREFETCH_MODES:
-        mode = dataset["prefetch_mode"]
-        found.problems.append(f"{where}.prefetch_mode: {mode!r} must be ~, 'cpu' or 'cuda'")
+        found.problems.append(f"{where}.dataset_enlarge_ratio: {shown(ratio)} must be above 0")
+    mode = dataset.get("prefetch_mode")
+    if mode not in PREFETCH_MODES:
+        found.problems.append(f"{where}.prefetch_mode: {shown(mode)} must be ~, 'cpu' or 'cuda'")
+
+
+def is_folder_name(name: object) -> bool:
+    """Whether a value is the name of a folder, such as any file system takes."""
+    return (
+        isinstance(name, str)
+        and name.isprintable()
+        and name.strip() == Path(name).name == name
+        and name not in ("..", "")
+        and len(name.encode()) <= LONGEST_NAME
+    )
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a number; ``true`` is none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether a value is a finite number; ``true`` is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def is_whole(value: object, least: int) -> bool:
-    """Whether a value is an integer of at least ``least``; ``true`` is none."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def is_whole(value: object, least: int, largest: float = math.inf) -> bool:
+    """Whether a value is an integer of ``least`` to ``largest``; ``true`` is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= largest
 
 
 def is_count(value: object) -> bool:

@@ -13,16 +13,21 @@ import torch
 from ..options import Options
 from .findings import Findings
 from .keys import networks_of
+from .limits import bounded_network
 from .quiet import quiet_logger
 
 STATE_KEYS = {"epoch", "iter", "optimizers", "schedulers"}
 
 
-def check_weights(opt: Options, found: Findings) -> None:
-    """Networks can be built, pretrained weights exist and fit, a state to resume from exists."""
+def check_weights(opt: Options, found: Findings) -> dict[str, torch.nn.Module]:
+    """Networks can be built, pretrained weights exist and fit, a state to resume from exists.
+
+    Returns:
+        The networks by key, without those that have a problem.
+    """
     from basicsr.archs import build_network
 
-    paths = opt["path"]
+    paths, networks = opt["path"], {}
     state = paths.get("resume_state")
     if state and not Path(state).is_file():
         found.problems.append(f"path.resume_state: {state} does not exist")
@@ -33,10 +38,13 @@ def check_weights(opt: Options, found: Findings) -> None:
                 raise ValueError(f"{state} holds no training state")
     for key in networks_of(opt):
         network = None
-        with found.blame(key), quiet_logger():
+        with found.blame(key), quiet_logger(), bounded_network():
             network = build_network(opt[key])
         if network is None:
             continue
+        networks[key] = network
+        if empty := [name for name, p in network.named_parameters() if p.numel() == 0]:
+            found.problems.append(f"{key}: a size of 0 leaves {empty[0]} empty")
         count = sum(p.numel() for p in network.parameters())
         found.facts.append(f"{key}: {opt[key]['type']}, {count:,} parameters")
         file, where = paths.get(f"pretrain_{key}"), f"path.pretrain_{key}"
@@ -56,6 +64,7 @@ def check_weights(opt: Options, found: Findings) -> None:
                 found.problems.append(f"{where}: {file} does not fit {key}: {reason}")
             else:
                 found.warnings.append(f"{where}: {file} fits {key} in part: {reason}")
+    return networks
 
 
 def read_checkpoint(file: Path) -> Any:
