@@ -141,7 +141,7 @@ def switched_off(source: str, function: str) -> str:
 
 
 def statuses(copy: Path) -> dict[str, int]:
-    """How pytest ends in a copy of this project without each repair and, as "", with all of them."""
+    """How pytest ends in a copy of this project without each repair and, as "", with all."""
     no_caches = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "compacter_arch", copy / "compacter_arch", ignore=no_caches)
     shutil.copytree(ROOT / "tests" / "compat", copy / "tests" / "compat", ignore=no_caches)
