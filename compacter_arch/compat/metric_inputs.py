@@ -13,7 +13,8 @@ def repair_niqe() -> None:
     """`metrics/niqe.py:91`: NIQE of a small or flat image ends the validation, and so the training.
 
     "SVD did not converge", "Expected reduction dim" or a NaN: the covariance of its features takes
-    two blocks of 96 x 96 pixels that are not flat. There is no value to give; the message says why.
+    two blocks of 96 x 96 pixels that are not flat. NumPy 1 makes a number of a single block, which
+    means nothing. There is no value to give; the message says why.
     """
     from basicsr.metrics import niqe as module
 

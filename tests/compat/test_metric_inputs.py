@@ -42,7 +42,7 @@ def test_niqe_of_a_flat_image_is_refused() -> None:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.usefixtures("released_niqe")
-@pytest.mark.parametrize(("image", "border"), [*SMALL, (FLAT, 0)])
+@pytest.mark.parametrize(("image", "border"), [*SMALL[::2], (FLAT, 0)])
 def test_niqe_said_something_else(image: np.ndarray, border: int) -> None:
     try:
         assert np.isnan(calculate_niqe(image, border))
