@@ -255,7 +255,7 @@ def test_nothing_goes_to_the_network(project: Project):
         ["train", "-opt", train],
         ["test", "-opt", test],
         ["restore", "data/val/LR", "-o", "restored", "--task", "sr_x2"],
-        ["profile", "-opt", test, "--sizes"],
+        ["check", "-opt", train],
     ]
     printed, attempts = run_without_network(project.root, WORK, json.dumps(commands))
     assert json.loads(printed) == [0] * len(commands) and attempts == []
