@@ -7,6 +7,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...data.raw_store import RawStore
 from ...data.subsets_dataset import SubsetsDataset, subset_options
 from ..device_images import check_room, device_of, is_kept
@@ -15,12 +17,10 @@ from .findings import Findings
 from .headers import Header, Size, read_header
 from .kinds import Kinds, and_more
 from .lists import read_list
-from .lmdb_files import lmdb_headers
+from .lmdb_files import lmdb_headers, lmdb_sizes
 from .names import equal_stems, odd_entries
 from .pairs import PAIRED, check_alignment, check_pairs, fits
 from .quiet import quiet_logger
-
-CHANNELS = ("in_chans", "num_in_ch")  # how networks call the number of theirs
 
 
 def check_data(opt: Options, is_train: bool, found: Findings) -> dict[str, Any]:
@@ -59,7 +59,8 @@ def check_data(opt: Options, is_train: bool, found: Findings) -> dict[str, Any]:
                 else:
                     check_images(where, member, part, kinds, found)
             if len(found.problems) == problems:
-                check_channels(where, dataset[0], kinds, opt, found)
+                if dataset[0].get("lq", torch.empty(1, 1, 1)).shape[-3] == 3 and kinds.all_gray:
+                    found.warnings.append(f"{where}: all images are gray, and are read as color")
                 for part in parts:
                     if part["type"] in PAIRED:
                         check_alignment(where, part, found)
@@ -97,17 +98,21 @@ def check_paths(where: str, dataset_opt: Mapping[str, Any], found: Findings) -> 
 
 
 def check_stores(where: str, dataset_opt: Mapping[str, Any], found: Findings) -> None:
-    """Raw stores are whole, and are given to a type that reads them."""
-    if dataset_opt.get("io_backend", {}).get("type") != "raw":
+    """Lists of LMDBs are whole; raw stores, too, and are given to a type that reads them."""
+    backend = dataset_opt.get("io_backend", {}).get("type")
+    if backend not in ("lmdb", "raw"):
         return
-    if dataset_opt["type"] == "PairedImageDataset":
+    if backend == "raw" and dataset_opt["type"] == "PairedImageDataset":
         found.problems.append(
             f"{where}.type: PairedImageDataset does not read raw stores; use RawPairedImageDataset"
         )
     for key in ("dataroot_gt", "dataroot_lq"):
         if dataset_opt.get(key) is not None:
             with found.blame(f"{where}.{key}"):
-                RawStore(dataset_opt[key])
+                if backend == "raw":
+                    RawStore(dataset_opt[key])
+                else:
+                    lmdb_sizes(Path(dataset_opt[key]))
 
 
 def check_images(
@@ -177,22 +182,6 @@ def raw_headers(root: str) -> dict[str, Header]:
         name: Header(entry.shape[:2], "L" if entry.shape[2] == 1 else "RGB", False, False)
         for name, entry in RawStore(root).entries.items()
     }
-
-
-def check_channels(
-    where: str, sample: Mapping[str, Any], kinds: Kinds, opt: Options, found: Findings
-) -> None:
-    """The network takes as many channels as the data set gives, and colors are not all gray."""
-    network = opt.get("network_g") or {}
-    wanted = next((network[key] for key in CHANNELS if key in network), None)
-    given = sample["lq"].shape[-3] if "lq" in sample else None
-    if None not in (wanted, given) and wanted != given:
-        found.problems.append(
-            f"{where}: gives images of {given} channels, network_g takes {wanted}; gray and "
-            "color need a network and a data set each"
-        )
-    elif given == 3 and kinds.all_gray:
-        found.warnings.append(f"{where}: all images are gray, and are read as color")
 
 
 def check_results(opt: Options, is_train: bool, built: Mapping[str, Any], found: Findings) -> None:

@@ -18,8 +18,8 @@ from ...inference.images import DAMAGE, ORIENTATION, WITH_ALPHA, has_16_bits
 ENDINGS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 Size = tuple[int, int]  # height, width
 
-# Pillow refuses what is twice as large and warns before; the warning would help nobody here.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow's warnings, of odd metadata and of sizes that it still takes, do not name the file.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True)
