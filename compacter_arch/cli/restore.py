@@ -3,8 +3,9 @@
 INPUT is a file, a folder (with all below it), a pattern, or - for a list of files on stdin. The
 results go below the folder OUT, in the same tree; or into the file OUT, if it is named as one.
 Gray, color, alpha, 8 and 16 bits, color profile and EXIF data stay as they are; the orientation is
-carried out. Of a video (MP4, MOV, MKV, WebM, AVI) sound, subtitles and times stay, too. A file that
-fails is named at the end, and the status is 1.
+carried out. Of a video (MP4, MOV, MKV, WebM, AVI) sound, subtitles and times stay, too. An image
+of more than 500 million pixels, or than the free memory has room for, is refused. A file that fails
+is named at the end, and the status is 1.
 
     basicsr restore photo.jpg -o restored --task sr_x2
     basicsr restore scans "old/*.tif" -o restored --weights net_g_latest.pth --format png
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+LONGEST = 5000  # characters of a line; a path may have 4096
 FORMATS = ("keep", "png", "jpg", "webp", "tif")
 
 
@@ -76,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from ..inference.restoration import Restorer, restore_files
     from ..inference.selection import find_sources, plan, reasons
     from ..inference.video import is_video
+    from ..messages import as_line
     from .bars import Bars
 
     if args.quality > 100:
@@ -84,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--plain is in fp32; leave out it or --precision {args.precision}")
     sources, others = find_sources(args.inputs, args.output, sys.stdin)
     for line in reasons(others):
-        print(f"basicsr restore: {line}", file=sys.stderr)
+        print(f"basicsr restore: {as_line(line, LONGEST)}", file=sys.stderr)
     jobs = plan(
         sources,
         args.output,
@@ -105,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     what = "files" if any(is_video(job.source) for job in jobs) else "images"
     print(f"restored: {len(jobs) - len(failed)} of {len(jobs)} {what}, to {args.output}")
     for error in failed:
-        print(f"basicsr restore: error: {error}", file=sys.stderr)
+        print(f"basicsr restore: error: {as_line(str(error), LONGEST)}", file=sys.stderr)
     return 1 if failed else 0
 
 

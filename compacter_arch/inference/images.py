@@ -19,6 +19,7 @@ import torch
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from ..errors import UserError
+from ..messages import as_line
 from .memory import free_memory
 
 MAX_PIXELS = 500_000_000  # of an image that is read
@@ -90,8 +91,8 @@ def read_photo(path: Path | str) -> Photo:
         if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe waits for a writer
             raise UserError(f"{path}: not a regular file")
         data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # a name may hold what none can
+        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     try:
         with pillow_as_we_need_it(), Image.open(io.BytesIO(data)) as img:
             check(img, path)
@@ -103,14 +104,8 @@ def read_photo(path: Path | str) -> Photo:
     except MemoryError as error:
         raise UserError(f"{path}: too large for the memory that is free") from error
     except DAMAGE as error:
-        raise UserError(f"{path}: damaged ({in_brief(error)})") from error
-
-
-def in_brief(error: Exception) -> str:
-    """What a decoder says, in one line without what a file made it say."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))
-    text = " ".join(text.split()) or type(error).__name__
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+        told = as_line(" ".join(str(error).split()) or type(error).__name__, LONGEST)
+        raise UserError(f"{path}: damaged ({told})") from error
 
 
 def check(img: Image.Image, path: Path) -> None:

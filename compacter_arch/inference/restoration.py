@@ -35,7 +35,7 @@ class Restorer:
             better, eight times as long.
 
     Raises:
-        UserError: the tile is too small for the overlap.
+        UserError: the tile is too small for the overlap, or no number of pixels.
     """
 
     model: nn.Module
@@ -44,6 +44,8 @@ class Restorer:
     self_ensemble: bool = False
 
     def __post_init__(self) -> None:
+        if self.tile != "auto" and (not isinstance(self.tile, int) or self.tile < 0):
+            raise UserError(f"tile {self.tile!r}: give a number of pixels, 0 or 'auto'")
         check_tile(0 if isinstance(self.tile, str) else self.tile, self.overlap)
 
     @property
@@ -143,8 +145,11 @@ def restore(
         UserError: a file that cannot be read; an array of another kind; too little memory.
     """
     restorer = Restorer(model, tile, overlap, self_ensemble)
-    if not isinstance(image, np.ndarray):
+    if isinstance(image, (str, Path)):
         return restorer.photo(read_photo(image), progress).channels
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"restore takes a file or an array of NumPy, not {type(image).__name__}")
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)
     kinds = (np.uint8, np.uint16, np.float16, np.float32, np.float64)
     known = image.ndim == 2 or (image.ndim == 3 and 1 <= image.shape[2] <= 4)
     if not known or image.dtype not in kinds or image.size == 0:
@@ -152,6 +157,8 @@ def restore(
             f"an array of {image.dtype} of shape {image.shape}; restore takes uint8, uint16 or "
             "floats in [0, 1] of (H, W) or (H, W, 1 to 4)"
         )
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise UserError("the image holds what is no number (NaN or infinite)")
     restored = restorer.photo(Photo(*split_alpha(image)), progress).channels
     return restored if restored.ndim == image.ndim else restored[..., None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -61,7 +62,7 @@ class Page:
         if upload is None:
             return None, gr.Button(), ""
         try:
-            picture, facts = show_upload(Path(upload), self.limits, self.folder)
+            picture, facts = show_upload(self.uploaded(upload), self.limits, self.folder)
         except UserError as error:
             raise in_words(error) from error
         return picture, gr.Button(interactive=True), facts
@@ -86,8 +87,8 @@ class Page:
         start = time.perf_counter()
         try:
             with self.one_at_a_time:
-                restorer = Restorer(self.load(task))
-                result = restore_upload(Path(upload), self.limits, restorer, self.folder, tell)
+                file, restorer = self.uploaded(upload), Restorer(self.load(task))
+                result = restore_upload(file, self.limits, restorer, self.folder, tell)
         except UserError as error:
             raise in_words(error) from error
         finally:
@@ -98,6 +99,35 @@ class Page:
             gr.DownloadButton(f"Download {result.file.name}", value=result.file, visible=True),
             f"{result.facts}, in {time.perf_counter() - start:.1f} s",
         )
+
+    def uploaded(self, name: str) -> Path:
+        """A file that was sent to us; a client may ask for any other, or for an address.
+
+        Raises:
+            UserError: it was not.
+        """
+        path = Path(os.path.realpath(name))
+        if self.folder not in path.parents:
+            raise UserError(f"{path.name}: was not sent to this page")
+        return path
+
+    def take_uploads_alone(self, upload: gr.File) -> None:
+        """Let a component copy, before we see it, nothing but what was sent to us.
+
+        Gradio itself refuses other files only in servers that it starts by itself, and fetches
+        addresses in all.
+        """
+        copy = upload.async_move_resource_to_block_cache
+
+        async def checked(name: str | Path | None) -> str | None:
+            if name is not None:
+                try:
+                    self.uploaded(str(name))
+                except UserError as error:
+                    raise in_words(error) from error
+            return await copy(name)
+
+        upload.async_move_resource_to_block_cache = checked
 
     def leave(self, request: gr.Request) -> None:
         """Stop what is done for a page that was closed."""
@@ -112,6 +142,7 @@ class Page:
             with gr.Row():
                 with gr.Column(scale=1, min_width=300):
                     upload = gr.File(label="Photograph", file_types=["image"], height=180)
+                    self.take_uploads_alone(upload)
                     task = gr.Radio(
                         choices(), value=choices()[0][1], label="What to do", elem_id="tasks"
                     )

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from ..errors import UserError
-from .messages import as_line, shown
+from ..messages import as_line, shown
 from .plain_yaml import load_plain
 
 Options = dict[str, Any]

@@ -149,6 +149,7 @@ def harmful_files() -> dict[str, bytes]:
         found[f"{value}.tif"] = file.getvalue()
     file = io.BytesIO()
     tifffile.imwrite(file, np.zeros((4, *SIZE), np.uint8), photometric="minisblack")
+    found["two\nlines \x1b[31m.png"] = b""
     found["pages.tif"] = file.getvalue()
     file = io.BytesIO()
     tifffile.imwrite(file, np.zeros(SIZE, np.uint8))

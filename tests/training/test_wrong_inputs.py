@@ -214,6 +214,65 @@ WRONG_KEYS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "val_freq zero": ({"val.val_freq": 0}, ["val", "val_freq", "0"]),
     "logger missing": ({"logger": REMOVE}, ["missing section 'logger'"]),
     "print_freq zero": ({"logger.print_freq": 0}, ["logger", "print_freq", "0"]),
+    "name with a line break": ({"name": "a\nb"}, ["name", r"'a\nb'"]),
+    "name with a NUL": ({"name": "a\0b"}, ["name", r"'a\x00b'"]),
+    "name of 300 letters": ({"name": "é" * 300}, ["name", "..."]),
+    "name with a space before it": ({"name": " a"}, ["name", "' a'"]),
+    "infinite number of iterations": ({"train.total_iter": float("inf")}, ["total_iter", "inf"]),
+    "decay that is no number": ({"train.ema_decay": float("nan")}, ["ema_decay", "nan"]),
+    "seed beyond NumPy's": ({"manual_seed": 2**70}, ["manual_seed", str(2**70)]),
+    "metrics of text": ({"val.metrics": "psnr"}, ["val.metrics"]),
+    "wandb of text": ({"logger.wandb": "mine"}, ["logger.wandb"]),
+    "strict_load of text": ({"path.strict_load_g": "x"}, ["path.strict_load_g", "'x'"]),
+    "param_key that is a list": ({"path.param_key_g": []}, ["path.param_key_g", "[]"]),
+    "type that is a list": ({"datasets.train.type": []}, ["datasets.train.type", "[]"]),
+    "optimizer that is a list": ({"train.optim_g.type": []}, ["train.optim_g.type", "[]"]),
+    "template that is a list": ({"datasets.train.filename_tmpl": []}, ["filename_tmpl", "[]"]),
+    "dim that is a list": ({"network_g.dim": []}, ["network_g.dim", "[] must be a whole number"]),
+    "dim of zero": ({"network_g.dim": 0}, ["network_g"]),
+    "rate that is a list": ({"train.optim_g.lr": [1]}, ["train.optim_g.lr", "[1] must be"]),
+    "weight of a loss that is text": (
+        {"train.pixel_opt.loss_weight": "x"},
+        ["train.pixel_opt.loss_weight", "'x' must be a number"],
+    ),
+    "gamma that is text": ({"train.scheduler.gamma": "x"}, ["train.scheduler.gamma", "'x'"]),
+    "network of another scale by default": (
+        {
+            "network_g.upscale": REMOVE,
+            "scale": 1,
+            **dict.fromkeys(
+                [f"datasets.{phase}.dataroot_lq" for phase in ("train", "val")], "data/train/GT"
+            ),
+        }
+        | {"datasets.val.dataroot_gt": "data/train/GT"},
+        ["network_g.upscale: 2", "scale 1"],
+    ),
+    "gray network of colors": (
+        {"network_g.in_chans": 1},
+        ["network_g.in_chans: 1", "has 3 channels"],
+    ),
+    # What would cost all memory, or hours, if it were tried.
+    "network of too many parameters": ({"network_g.dim": 10**6 // 3 * 3}, ["network_g"]),
+    "network of too many blocks": ({"network_g.num_blocks": 10**6}, ["network_g", "layers"]),
+    "more blocks than can be counted": ({"network_g.num_blocks": 2**64}, ["num_blocks"]),
+    "window of too many pixels": ({"network_g.window_size": 500}, ["network_g", "memory"]),
+    "batch of a billion": (
+        {"datasets.train.batch_size_per_gpu": 10**9, "datasets.train.dataset_enlarge_ratio": 10**9},
+        ["datasets.train.batch_size_per_gpu", "at most"],
+    ),
+    "epoch without an end": (
+        {"datasets.train.dataset_enlarge_ratio": 10**12},
+        ["datasets.train.dataset_enlarge_ratio", "4e+12 images"],
+    ),
+    "infinite epoch": (
+        {"datasets.train.dataset_enlarge_ratio": float("inf")},
+        ["datasets.train.dataset_enlarge_ratio", "inf"],
+    ),
+    "a million workers": (
+        {"datasets.train.num_worker_per_gpu": 10**6},
+        ["datasets.train.num_worker_per_gpu", "at most"],
+    ),
+    "patch of a billion": ({"datasets.train.gt_size": 10**9}, ["datasets.train.gt_size"]),
 }
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 
 from ...archs import CompacterArch
 from ...errors import UserError
-from ..messages import as_line
+from ...messages import as_line
 from ..options import Options, complete_options
 from .data import check_data
 from .findings import Findings
@@ -86,24 +86,27 @@ def check_output(opt: Options, root: Path, is_train: bool, found: Findings) -> N
 
 
 def check_fit(network: Any, datasets: Mapping[str, Any], found: Findings) -> None:
-    """A Compacter has the channels of the images and enlarges them as they want it."""
+    """A Compacter has the channels of the images and enlarges them as they want it.
+
+    The first data set that it does not fit is told.
+    """
     if not isinstance(network, CompacterArch):
         return
+    chans, upscale = network.conv_first.in_channels, network.upscale
     for phase, dataset in datasets.items():
         sample = dataset[0]
         if "lq" not in sample:
             continue
-        lq, chans = sample["lq"], network.conv_first.in_channels
+        lq = sample["lq"]
+        scale = sample["gt"].shape[1] / lq.shape[1] if "gt" in sample else upscale
         if lq.shape[0] != chans:
-            found.problems.append(
-                f"network_g.in_chans: {chans}, but datasets.{phase} has images of {lq.shape[0]} "
-                "channels"
-            )
-        scale = sample["gt"].shape[1] / lq.shape[1] if "gt" in sample else network.upscale
-        if round(scale) != network.upscale:
-            found.problems.append(
-                f"network_g.upscale: {network.upscale}, but datasets.{phase} is of scale {scale:g}"
-            )
+            problem = f"in_chans: {chans}, but datasets.{phase} has {lq.shape[0]} channels"
+        elif round(scale) != upscale:
+            problem = f"upscale: {upscale}, but datasets.{phase} is of scale {scale:g}"
+        else:
+            continue
+        found.problems.append(f"network_g.{problem}")
+        return
 
 
 def check_metrics(opt: Options, datasets: Mapping[str, Any], found: Findings) -> None:

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..messages import shown
+from ...messages import shown
 from .values import is_number
 
 LARGEST = 10**6  # of whole numbers: sizes and counts of layers

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from ...messages import shown
 from ...models import restoration_model
-from ..messages import shown
 from ..options import Options
 from .argument_values import argument_value_problems
 from .findings import Findings

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..messages import shown
+from ...messages import shown
 from ..options import Options
 from .findings import Findings
 

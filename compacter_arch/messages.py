@@ -1,4 +1,4 @@
-"""Values and texts of an option file in messages of one line."""
+"""Values and texts that others wrote, in messages of one line."""
 
 from __future__ import annotations
 
