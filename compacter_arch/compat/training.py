@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from typing import Any
 
 import torch
@@ -130,20 +131,33 @@ def repair_cosine() -> None:
             self.last_epoch = now
 
 
+_pipeline = threading.local()  # running: this thread is in BasicSR's `train_pipeline`
+
+
 def repair_last_validation() -> None:
     """`train.py:207`: the validation at the end is reported for an iteration that was never made.
 
     The loop has counted one further, and the last values of the log, of TensorBoard and in the
     names of images are those of "iteration" total_iter + 1.
     """
+    from basicsr import train
     from basicsr.models.base_model import BaseModel
+
+    @patch(train, "train_pipeline")
+    def train_pipeline(original: Function, *args: Any, **kwargs: Any) -> None:
+        _pipeline.running = True
+        try:
+            original(*args, **kwargs)
+        finally:
+            _pipeline.running = False
 
     @patch(BaseModel, "validation")
     def validation(
         original: Function, self: Any, dataloader: Any, current_iter: Any, *args: Any, **kwargs: Any
     ) -> None:
-        if self.is_train and isinstance(current_iter, int):
-            current_iter = min(current_iter, int(self.opt["train"]["total_iter"]))
+        running = getattr(_pipeline, "running", False)
+        if running and current_iter == self.opt["train"]["total_iter"] + 1:
+            current_iter -= 1
         original(self, dataloader, current_iter, *args, **kwargs)
 
 

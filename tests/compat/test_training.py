@@ -205,20 +205,27 @@ def test_cosine_past_its_periods() -> None:
         original(type(scheduler).get_lr)(scheduler)
 
 
-@pytest.mark.parametrize(("given", "told"), [(3, 3), (4, 4), (5, 4), ("Set5", "Set5")])
 @pytest.mark.parametrize("dist", [False, True])
 def test_validation_is_of_an_iteration_that_was_made(
-    tmp_path: Path, given: int | str, told: int | str, dist: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dist: bool
 ) -> None:
     model, seen = base_model(tmp_path, dist), []
     model.opt["train"] = {"total_iter": 4.0}
     name = "dist_validation" if dist else "nondist_validation"
     setattr(model, name, lambda loader, iteration, *rest: seen.append((iteration, *rest)))
-    model.validation([], given, None, True)
-    model.is_train = False
-    model.validation([], given, None, save_img=True)
-    original(BaseModel.validation)(model, [], given, None, True)
-    assert seen == [(told, None, True), (given, None, True), (given, None, True)]
+
+    def validate(root: str, is_train: bool) -> None:
+        """What BasicSR's loop calls first, in place of what it calls last."""
+        model.validation([], 4, None, True)
+        model.validation([], 5, None, save_img=True)
+        original(BaseModel.validation)(model, [], 5, None, True)
+        raise StopIteration
+
+    monkeypatch.setattr(basicsr.train, "parse_options", validate)
+    with pytest.raises(StopIteration):
+        basicsr.train.train_pipeline(str(tmp_path))
+    model.validation([], 5, None, True)  # of another loop
+    assert seen == [(iteration, None, True) for iteration in (4, 4, 5, 5)]
 
 
 @pytest.mark.parametrize("iteration", [50, 100, 101])
