@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..atomic import write_file
 from ..errors import UserError
-from .images import ABOUT, DIRECTORIES, Photo, about_photograph
+from .images import ABOUT, DAMAGE, DIRECTORIES, Photo, about_photograph
 
 FORMATS = {
     ".png": "PNG",
@@ -53,7 +53,7 @@ def write_photo(path: Path, photo: Photo, quality: int = 95) -> None:
         write_file(path, encode(photo, path.suffix, quality))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except (OSError, ValueError, RuntimeError, MemoryError, struct.error) as error:
+    except (*DAMAGE, MemoryError) as error:  # the metadata of a damaged file may be anything
         raise UserError(f"{path}: cannot be written ({error})") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 import warnings
@@ -163,7 +164,7 @@ def decode(img: Image.Image, data: bytes) -> Photo:
     pixels, opacity = split_alpha(array)
     if deep and opacity is not None and tiff_tag(img, EXTRA_SAMPLES) == (PREMULTIPLIED,):
         pixels = divided(pixels, opacity)
-    return Photo(pixels, opacity, icc, exif, xmp_of(img), img.info.get("dpi"))
+    return Photo(pixels, opacity, icc, exif, xmp_of(img), dpi_of(img))
 
 
 def split_alpha(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -282,7 +283,7 @@ def exif_of(img: Image.Image) -> tuple[bytes, int]:
         elif orientation != 1:
             exif[ORIENTATION] = 1
             raw = exif.tobytes()
-    except (SyntaxError, ValueError, TypeError, KeyError, struct.error):
+    except (SyntaxError, ValueError, TypeError, KeyError, ArithmeticError, struct.error):
         return b"", 1  # damaged; viewers ignore it, too
     if raw and not raw.startswith(EXIF_PREFIX):
         raw = EXIF_PREFIX + raw
@@ -299,6 +300,15 @@ def about_photograph(exif: Image.Exif) -> Image.Exif:
     read = Image.Exif()
     read.load(told.tobytes())  # Pillow writes directories into TIFF only if they were read
     return read
+
+
+def dpi_of(img: Image.Image) -> tuple[float, float] | None:
+    """Dots per inch, across and down; None if the file tells none, or nonsense."""
+    try:
+        across, down = map(float, img.info.get("dpi") or ())
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+    return (across, down) if min(across, down) > 0 and max(across, down) < math.inf else None
 
 
 def xmp_of(img: Image.Image) -> bytes:

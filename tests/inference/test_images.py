@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -317,3 +319,51 @@ def test_preview_of_a_jpeg_is_no_second_image(tmp_path: Path):
     first.save(buffer, "MPO", save_all=True, append_images=[second])
     (tmp_path / "a.jpg").write_bytes(buffer.getvalue())
     assert read_photo(tmp_path / "a.jpg").pixels.shape == (16, 16, 3)
+
+
+def test_pipe_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(UserError, match="a.png: not a regular file"):
+        read_photo(tmp_path / "a.png")
+
+
+def test_link_to_itself(tmp_path: Path):
+    (tmp_path / "a.png").symlink_to("a.png")
+    with pytest.raises(UserError, match="a.png: Too many levels of symbolic links"):
+        read_photo(tmp_path / "a.png")
+
+
+def test_image_without_room_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(images, "free_memory", lambda device: 9 * 7 * images.PIXEL_BYTES - 1)
+    Image.fromarray(random_array("RGB")).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="7 x 9 pixels take .* GB of memory, .* are free"):
+        read_photo(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("tag", [256, 257])
+def test_tiff_without_a_size(tmp_path: Path, tag: int):
+    """On which Pillow fails with a TypeError."""
+    Image.fromarray(random_array("RGB")).save(tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        place = file.pages.first.tags[tag].offset
+    with (tmp_path / "a.tif").open("r+b") as file:
+        file.seek(place)
+        file.write(struct.pack("<H", 65_000))  # a tag that nobody knows
+    with pytest.raises(UserError, match="a.tif: (damaged|not an image)") as caught:
+        read_photo(tmp_path / "a.tif")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [b"\x48\0\0\0\0\0\0\0", bytes(8)])
+def test_resolution_that_is_none(tmp_path: Path, bad: bytes):
+    """72 / 0 dots per inch, on which the writers of TIFF would fail."""
+    file = tmp_path / "a.tif"
+    write_photo(file, Photo(random_array("RGB", "uint16"), dpi=(72, 72)))
+    with tifffile.TiffFile(file) as tiff:
+        place = tiff.pages.first.tags[283].valueoffset
+    with file.open("r+b") as content:
+        content.seek(place)
+        content.write(bad)
+    photo = read_photo(file)
+    assert photo.dpi is None
+    write_photo(tmp_path / "b.tif", photo)

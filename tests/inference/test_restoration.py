@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from compacter_arch.errors import UserError
+from compacter_arch.inference import restoration
 from compacter_arch.inference.acceleration import Autocast
 from compacter_arch.inference.encoding import write_photo
 from compacter_arch.inference.images import Photo, read_photo
@@ -209,3 +210,9 @@ def test_comparison(tmp_path: Path, mode: str, scale: int):
     assert both.shape[:2] == (7 * scale, 10 * scale)
     assert (both[:, : 5 * scale] == before.channels[0, 0]).all()
     assert np.array_equal(both[:, 5 * scale :], after.channels)
+
+
+def test_result_without_room_is_not_computed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(restoration, "free_memory", lambda device: 4 * 9 * 7 * 3 - 1)
+    with pytest.raises(UserError, match="the result takes .* GB of memory, .* are free"):
+        restore(np.zeros((9, 7, 3), np.uint8), Double())

@@ -112,8 +112,8 @@ def check_examples(tree: Project, count: int) -> None:
     @given(examples())
     def check(example: Example) -> None:
         nonlocal slowest
-        before = state(tree.root)
         (tree.root / FILE).unlink(missing_ok=True)
+        before = state(tree.root)
         result, caught, seconds = run(tree, example)
         problems = problems_of(result, example)
         if caught:

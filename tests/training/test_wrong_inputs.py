@@ -225,6 +225,7 @@ WRONG_KEYS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "wandb of text": ({"logger.wandb": "mine"}, ["logger.wandb"]),
     "strict_load of text": ({"path.strict_load_g": "x"}, ["path.strict_load_g", "'x'"]),
     "param_key that is a list": ({"path.param_key_g": []}, ["path.param_key_g", "[]"]),
+    "folder that is nothing": ({"path.models_too": None}, ["path.models_too", "None"]),
     "type that is a list": ({"datasets.train.type": []}, ["datasets.train.type", "[]"]),
     "optimizer that is a list": ({"train.optim_g.type": []}, ["train.optim_g.type", "[]"]),
     "template that is a list": ({"datasets.train.filename_tmpl": []}, ["filename_tmpl", "[]"]),

@@ -22,6 +22,7 @@ COUNTS = (
 )
 NUMBERS = (("train", "ema_decay"), ("train", "warmup_iter"))
 TEXTS = ("name", "type", "filename_tmpl", "meta_info_file", "dataroot_gt", "dataroot_lq")
+NO_FOLDERS = ("resume", "pretrain_network", "param_key", "strict_load")  # of all else one is made
 BACKENDS = ("disk", "lmdb", "raw", "memcached")
 PREFETCH_MODES = (None, "cpu", "cuda")
 LARGEST_SEED = 2**32 - 1_000_000  # NumPy's are below 2^32; each process adds its number
@@ -86,8 +87,10 @@ def check_paths(paths: Mapping[str, Any], found: Findings) -> None:
             found.problems.append(f"path.{key}: {shown(value)} must be the path of a file")
         elif "param_key" in key and not isinstance(value, (str, type(None))):
             found.problems.append(f"path.{key}: {shown(value)} must be a name, or ~")
-        elif "strict_load" in key and not isinstance(value, bool):
+        elif "strict_load" in key and not isinstance(value, (bool, type(None))):
             found.problems.append(f"path.{key}: {shown(value)} must be true or false")
+        elif not any(part in key for part in NO_FOLDERS) and not is_path(value):
+            found.problems.append(f"path.{key}: {shown(value)} must be the path of a folder")
 
 
 def check_dataset_values(
@@ -121,6 +124,11 @@ def check_dataset_values(
     mode = dataset.get("prefetch_mode")
     if mode not in PREFETCH_MODES:
         found.problems.append(f"{where}.prefetch_mode: {shown(mode)} must be ~, 'cpu' or 'cuda'")
+
+
+def is_path(value: object) -> bool:
+    """Whether a value can be the path of a folder."""
+    return isinstance(value, str) and value.isprintable() and bool(value)
 
 
 def is_folder_name(name: object) -> bool:
