@@ -308,7 +308,8 @@ def dpi_of(img: Image.Image) -> tuple[float, float] | None:
         across, down = map(float, img.info.get("dpi") or ())
     except (TypeError, ValueError, ArithmeticError):
         return None
-    return (across, down) if min(across, down) > 0 and max(across, down) < math.inf else None
+    known = all(math.isfinite(number) and number > 0 for number in (across, down))
+    return (across, down) if known else None
 
 
 def xmp_of(img: Image.Image) -> bytes:

@@ -55,9 +55,9 @@ def restore_folder(project: Project, *inputs: str, patience: float) -> subproces
     )
 
 
-def errors_of(err: str, folder: str = "in") -> dict[str, str]:
-    """The reason for each file that was not restored, which is named once."""
-    lines = re.findall(rf"^basicsr restore: error: {folder}/([^:]+): (.*)$", err, re.MULTILINE)
+def errors_of(err: str) -> dict[str, str]:
+    """The reason for each file that was not restored, or not written, which is named once."""
+    lines = re.findall(r"^basicsr restore: error: (?:in|out)/([^:]+): (.*)$", err, re.MULTILINE)
     found = dict(lines)
     assert len(found) == len(lines) == err.count("basicsr restore: error: "), err
     assert all(reason and len(reason) < 300 for reason in found.values()), found
