@@ -9,6 +9,8 @@ import pickle
 import re
 import threading
 import warnings
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,36 @@ from .patching import Function, patch, stand_in_for_torch
 _logger = logging.getLogger(__name__)
 
 # what a cut file raises depends on where it was cut
-_UNREADABLE = (EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
+_UNREADABLE = (
+    EOFError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def check_sums(path: str | os.PathLike) -> None:
+    """Compare what a file of `torch.save` holds with the CRC-32 of each of its parts.
+
+    Torch writes them, as its files are zip archives, and does not look at them when it reads.
+
+    Raises:
+        ValueError: a part is damaged.
+        zipfile.BadZipFile, zlib.error: so is the archive.
+    """
+    if zipfile.is_zipfile(path):  # else one from before torch 1.6, without sums, or none at all
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"damaged: {damaged} in it does not match its checksum")
 
 
 def load_safely(path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -35,7 +62,9 @@ def load_safely(path: Any, *args: Any, **kwargs: Any) -> Any:
 
     Raises:
         pickle.UnpicklingError: the file holds more than plain values and tensors.
+        ValueError: it is damaged, and so may be others of torch's and of ``zipfile``'s errors.
     """
+    check_sums(path)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*dispatching to 'torch.jit.load'", UserWarning)
         try:
@@ -50,19 +79,31 @@ def load_state(path: str | os.PathLike) -> dict:
     return load_safely(path, map_location=device)
 
 
-def _newest_readable_state(folder: str | os.PathLike) -> tuple[str, dict] | tuple[None, None]:
-    """The newest `<iteration>.state` of a folder that can be read, and what it holds."""
-    states = [path for path in Path(folder).glob("*.state") if re.fullmatch(r"[0-9]+", path.stem)]
+def _newest_readable_state(opt: dict) -> tuple[str, dict] | tuple[None, None]:
+    """The newest `<iteration>.state` of a run that can be read, and what it holds.
+
+    So must be the weights of that iteration, which the resume will ask for.
+    """
+    paths = opt["path"]
+    folder, ignored = Path(paths["training_states"]), paths.get("ignore_resume_networks") or ()
+    labels = [key[8:] for key in opt if key.startswith("network_") and key not in ignored]
+    states = [path for path in folder.glob("*.state") if re.fullmatch(r"[0-9]+", path.stem)]
     for path in sorted(states, key=lambda path: int(path.stem), reverse=True):
+        file = path
         try:
             state = load_state(path)
             _ = state["iter"], state["epoch"]
+            for label in labels:
+                file = Path(paths["models"], f"net_{label}_{state['iter']}.pth")
+                load_safely(file, map_location="cpu")
             return str(path), state
         except (OSError, *_UNREADABLE) as error:
             reason = _first_line(error)
-            _logger.warning("%s cannot be read (%s); the state before it is tried.", path, reason)
+            _logger.warning("%s cannot be read (%s); the state before it is tried.", file, reason)
     if states:
-        raise ValueError(f"None of the {len(states)} training states in {folder} can be read.")
+        raise ValueError(
+            f"{folder}: none of its {len(states)} training states can be read with its weights."
+        )
     return None, None
 
 
@@ -72,7 +113,8 @@ def repair_resume() -> None:
     Without CUDA the current device is asked for all the same. `--auto_resume` searches below the
     current directory: from elsewhere it starts anew and archives the run that it should have
     continued. A file like `best.state` is a ValueError; a newest state cut by a kill ends every
-    later attempt. The file is read with pickle's full power under torch before 2.6.
+    later attempt, one with a flipped bit goes on with other numbers. The file is read with pickle's
+    full power under torch before 2.6.
     """
     from basicsr import train
 
@@ -82,7 +124,7 @@ def repair_resume() -> None:
         if opt["auto_resume"]:
             # None when there is nothing to continue: BasicSR then ignores the option file's own
             # resume_state
-            paths["resume_state"], state = _newest_readable_state(paths["training_states"])
+            paths["resume_state"], state = _newest_readable_state(opt)
         elif paths.get("resume_state"):
             state = load_state(paths["resume_state"])
         if state is not None:

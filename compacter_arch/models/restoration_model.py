@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class RestorationModel(SRModel):
       ``CosineAnnealingLR`` (without restarts) spans the run unless it is given a ``T_max``.
     - grad_clip: the norm of the gradient is cut to this.
     - amp: ``bf16`` or ``fp16``; the forward pass in mixed precision, losses and weights in float32.
-      ``fp16`` needs a GPU; its loss scale is found anew in the first steps after a resume.
+      ``fp16`` needs a GPU.
     - accum_iter: a batch passes through the network in this many parts: the same gradient in
       less memory. It must divide ``batch_size_per_gpu``.
     - compile: ``torch.compile`` the network that is trained.
@@ -132,6 +133,8 @@ class RestorationModel(SRModel):
                     log[name] = log.get(name, 0) + losses[name].detach()
                 self.scaler.scale(sum(losses.values())).backward()
         self.output = torch.cat(outputs)
+        if self.scaler.is_enabled():
+            check_losses(log)  # a gradient may well be infinite until the scale is found
         self.scaler.unscale_(self.optimizer_g)
         if self.grad_clip is not None:
             clip_grad_norm_(self.net_g.parameters(), self.grad_clip)
@@ -181,6 +184,19 @@ class RestorationModel(SRModel):
         if self.cri_perceptual:
             losses["l_percep"], losses["l_style"] = self.cri_perceptual(output, gt)
         return {name: loss for name, loss in losses.items() if loss is not None}
+
+
+def check_losses(losses: dict[str, Tensor]) -> None:
+    """Refuse losses that are not finite; of several processes, all refuse those of one.
+
+    Raises:
+        FloatingPointError: one is not finite.
+    """
+    finite = torch.stack([loss.float() for loss in losses.values()]).isfinite().all().float()
+    if dist.is_initialized():
+        dist.all_reduce(finite, dist.ReduceOp.MIN)
+    if not finite:
+        raise FloatingPointError("loss or gradient is not finite")
 
 
 def check_values(opt: dict[str, Any], keys: dict[str, Any]) -> None:

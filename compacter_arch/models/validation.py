@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os.path as osp
 from typing import Any
 
@@ -34,6 +35,9 @@ def validate(
         current_iter: the iteration, or the name of a test.
         save_img: write the restored images.
         rank, world_size: which of how many processes this is; all of them must call.
+
+    Raises:
+        ValueError: a metric is not a number; names it and the image.
     """
     opt, dataset, device = model.opt["val"], loader.dataset, model.device
     metrics, total = opt.get("metrics") or {}, len(dataset)
@@ -60,6 +64,14 @@ def validate(
     if world_size > 1:
         scores = gather(scores, total, len(metrics), rank, world_size, device)
 
+    for number, values in enumerate(scores):
+        for metric, value in zip(metrics, values, strict=True):
+            if math.isnan(value):
+                raise ValueError(
+                    f"val.metrics.{metric}: not a number for {dataset[number]['lq_path']} of "
+                    f"{dataset.opt['name']}; look for weights that are not finite, or an image "
+                    "that is damaged or too small for this metric"
+                )
     model._initialize_best_metric_results(dataset.opt["name"])
     model.metric_results = dict.fromkeys(metrics, 0)
     for values in scores:  # added up one by one, as sum() is more exact from Python 3.12 on

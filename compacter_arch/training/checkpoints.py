@@ -26,21 +26,24 @@ class Checkpoints:
 
     def __init__(self, model: Any, opt: Options) -> None:
         self.model, self.opt = model, opt
-        self.keep: int | None = opt["logger"].get("keep_checkpoints")
-        self.saved: int | None = None
+        self.keep = int(opt["logger"].get("keep_checkpoints") or 0)
+        self.saved: int | None = None  # the iteration of the newest state
+        if opt["rank"] == 0:  # of runs that were killed while they saved
+            for folder in (opt["path"]["models"], opt["path"]["training_states"]):
+                for part in Path(folder).glob("*.tmp"):
+                    part.unlink()
 
     def resume(self, state: dict[str, Any]) -> int:
         """Take up a state.
 
         Returns:
-            The last iteration that was validated, or -1.
+            After which iteration the last complete validation was made, as far as the state knows.
         """
-        model = self.model
-        model.resume_training(state)
-        if state.get("scaler"):  # that of `amp: fp16`
-            model.scaler.load_state_dict(state["scaler"])
+        self.model.resume_training(state)
+        if state.get("scaler") and hasattr(self.model, "scaler"):
+            self.model.scaler.load_state_dict(state["scaler"])
         self.saved = state["iter"]
-        return state.get("validated", -1)
+        return state.get("validated", self.saved)
 
     def save(self, epoch: int, iteration: int, validated: int) -> None:
         """Write weights and state after an iteration, then remove what is more than enough."""
@@ -63,7 +66,7 @@ class Checkpoints:
 
         States go first: weights without a state stop nothing, a state without weights does.
         """
-        if self.keep is None:
+        if not self.keep:
             return
         paths = self.opt["path"]
         states = numbered(Path(paths["training_states"]), "*.state", r"(\d+)\.state")

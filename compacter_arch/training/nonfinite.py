@@ -1,8 +1,9 @@
-"""Steps that would ruin the weights, because a loss or a gradient is NaN or infinite."""
+"""Losses, gradients and metrics that are NaN or infinite: told, and kept out of the weights."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -93,3 +94,17 @@ def describe(batch: dict[str, Any]) -> str:
     if bad:
         return f"pixels that are not finite: {', '.join(bad)}"
     return f"batch: {', '.join(names) or 'without names'}"
+
+
+def check_metrics(results: Mapping[str, float], dataset: str) -> None:
+    """Refuse metrics that are no numbers. (A PSNR of infinity is one: the images are equal.)
+
+    Raises:
+        ValueError: names metric and data set.
+    """
+    for metric, value in results.items():
+        if math.isnan(value):
+            raise ValueError(
+                f"val.metrics.{metric}: not a number on {dataset}; look for weights that are not "
+                "finite, or images that are damaged or too small for this metric"
+            )

@@ -11,20 +11,26 @@ from basicsr.utils import MessageLogger, get_root_logger
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from .history import History
 from .options import Options
 
 
 class Progress:
     """Iterations per second, losses, share of time spent waiting for data, rate, time left.
 
+    The same numbers go to TensorBoard and to the CSV file of the run.
+
     On a terminal a bar shows them; the lines of BasicSR's ``MessageLogger`` then go to the log file
     alone. Without a terminal (a file, CI, a cluster) these lines are all there is.
     """
 
-    def __init__(self, opt: Options, start_iter: int, tb_logger: Any) -> None:
+    def __init__(
+        self, opt: Options, start_iter: int, tb_logger: Any, history: History | None
+    ) -> None:
         self.print_freq = int(opt["logger"]["print_freq"])
         self.dist = opt["dist"]
         self.messages = MessageLogger(opt, start_iter, tb_logger)
+        self.history = history
         self.logger = get_root_logger()
         # A terminal without a width shows no bar at all.
         wide = sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
@@ -56,6 +62,10 @@ class Progress:
         if self.on_terminal:
             self.redirect.__exit__(*exception)
 
+    def skip(self) -> None:
+        """Tell of one iteration whose step was not taken."""
+        self.bar.update()
+
     def update(
         self, epoch: int, iteration: int, model: Any, data_time: float, iter_time: float
     ) -> None:
@@ -75,6 +85,8 @@ class Progress:
             data = f"{100 * data_time / max(iter_time, 1e-9):.0f}%"
             self.bar.set_postfix(shown | {"lr": f"{rates[0]:.1e}", "data": data}, refresh=False)
         if due:
+            if self.history is not None:
+                self.history.add(iteration, {"lr": rates[0]} | losses)
             times = {"time": iter_time, "data_time": data_time}
             levels = [stream.level for stream in self.streams]
             for stream in self.streams:  # the bar says the same on the terminal

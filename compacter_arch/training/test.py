@@ -9,6 +9,7 @@ from basicsr.utils import make_exp_dirs
 
 from ..fused import UnavailableError
 from ..inference import accelerate
+from .nonfinite import check_metrics
 from .options import Options
 from .train import open_log
 
@@ -49,4 +50,5 @@ def evaluate(opt: Options, precision: str | None = None) -> dict[str, dict[str, 
         logger.info(f"Testing {name}...")
         model.validation(loader, opt["name"], None, opt["val"]["save_img"])
         results[name] = dict(getattr(model, "metric_results", {}))
+        check_metrics(results[name], name)
     return results if opt["rank"] == 0 else {}

@@ -10,23 +10,20 @@ from typing import Any
 
 import torch
 from basicsr.models import build_model
-from basicsr.train import create_train_val_dataloader, init_tb_loggers, load_resume_state
+from basicsr.train import create_train_val_dataloader, load_resume_state
 from basicsr.utils import (
-    AvgTimer,
     get_env_info,
     get_root_logger,
     get_time_str,
     make_exp_dirs,
     mkdir_and_rename,
 )
-from basicsr.utils.dist_util import master_only
 from basicsr.utils.options import copy_opt_file, dict2str
 
-from .comparison import compare_with_input
 from .interrupts import StopRequest
+from .lock import only_run
 from .options import Options
-from .progress import Progress
-from .sampling import Batches
+from .run import Run
 
 
 def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
@@ -39,71 +36,48 @@ def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
 
     Returns:
         Why the run was asked to stop; empty if it was not, and all is done.
+
+    Raises:
+        UserError: a training of this name is under way.
+        ValueError: the data cannot be used, or a loss, gradient or metric is not finite.
+        OSError: the disk is full, or files cannot be read or written.
     """
     torch.backends.cudnn.benchmark = True
-    resume_state = load_resume_state(opt)
-    open_folders(opt, fresh=resume_state is None)
-    copy_opt_file(opt_file, opt["path"]["experiments_root"])
-    logger = open_log(opt, "train")
-    tb_logger = init_tb_loggers(opt)
-    # Page-locked batches are copied to a GPU without being waited for.
-    opt["datasets"]["train"].setdefault("pin_memory", opt["num_gpu"] != 0)
-    loader, _, val_loaders, _, total_iters = create_train_val_dataloader(opt, logger)
-    model = build_model(opt)
-    iteration = 0
-    if resume_state is not None:
-        model.resume_training(resume_state)
-        iteration = resume_state["iter"]
-        logger.info(f"Resuming after iteration {iteration:,}.")
-
-    validated = False
-
-    def validate() -> None:
-        for val_loader in val_loaders:
-            model.validation(val_loader, iteration, tb_logger, opt["val"]["save_img"])
-
-    data_timer, iter_timer = AvgTimer(), AvgTimer()
-    with Progress(opt, iteration, tb_logger) as progress, Batches(loader, opt) as batches:
-        while iteration < total_iters and not stop.agreed(iteration):
-            epoch = iteration // len(loader)
-            data_timer.start()
-            iter_timer.start()
-            for batch in batches.epoch(iteration):
-                data_timer.record()
-                iteration += 1
-                model.update_learning_rate(iteration, opt["train"].get("warmup_iter", -1))
-                model.feed_data(batch)
-                model.optimize_parameters(iteration)
-                iter_timer.record()
-                progress.update(
-                    epoch, iteration, model, data_timer.get_avg_time(), iter_timer.get_avg_time()
-                )
-                if iteration % opt["logger"]["save_checkpoint_freq"] == 0:
-                    model.save(epoch, iteration)
-                validated = False
-                if opt.get("val") and iteration % opt["val"]["val_freq"] == 0:
-                    validated = stop.unless_stopped(validate)
-                if iteration >= total_iters or stop.agreed(iteration):
-                    break
-                data_timer.start()
-                iter_timer.start()
-
-    if iteration < total_iters:
-        model.save(iteration // len(loader), iteration)
-        logger.info(
-            f"Stopped by {stop.reason} after iteration {iteration:,} of {total_iters:,}; "
-            f"state saved. Go on with: basicsr train -opt {opt_file} --auto_resume"
-        )
-    else:
-        logger.info(f"All {total_iters:,} iterations are done; saving the latest model.")
-        model.save(epoch=-1, current_iter=-1)
-        if opt.get("val") and not validated:
-            stop.unless_stopped(validate)
-        if opt.get("val") and opt["val"].get("comparison"):
-            compare = master_only(compare_with_input)
-            stop.unless_stopped(lambda: compare(model, val_loaders, opt))
-    if tb_logger:
-        tb_logger.close()
+    root = opt["path"]["experiments_root"]
+    with only_run(Path(root), opt["rank"]):
+        state = load_resume_state(opt)
+        open_folders(opt, fresh=state is None)
+        copy_opt_file(opt_file, root)
+        logger = open_log(opt, "train")
+        if state is not None and state.get("manual_seed", opt["manual_seed"]) != opt["manual_seed"]:
+            opt["manual_seed"] = state["manual_seed"]
+            logger.info(f"manual_seed: {opt['manual_seed']}, as the run began.")
+        # Page-locked batches are copied to a GPU without being waited for.
+        opt["datasets"]["train"].setdefault("pin_memory", opt["num_gpu"] != 0)
+        loader, _, val_loaders, _, total_iters = create_train_val_dataloader(opt, logger)
+        run = Run(build_model(opt), opt, loader, val_loaders, stop)
+        if state is not None:
+            run.resume(state)
+        go_on = f"o on with: basicsr train -opt {opt_file} --auto_resume"
+        try:
+            run.train(total_iters)
+        except FloatingPointError as error:
+            run.save()
+            raise ValueError(
+                f"{error}. State before it saved; lower the learning rate, set train.grad_clip, "
+                f"mend the data, or set train.nonfinite: skip, and g{go_on}"
+            ) from error
+        if run.iteration < total_iters:
+            run.save()
+            logger.info(
+                f"Stopped by {stop.reason} after iteration {run.iteration:,} of {total_iters:,}; "
+                f"state saved. G{go_on}"
+            )
+        else:
+            logger.info(f"All {total_iters:,} iterations are done; saving the latest model.")
+            run.finish()
+        if run.tb_logger:
+            run.tb_logger.close()
     return stop.reason
 
 

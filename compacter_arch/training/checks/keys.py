@@ -84,9 +84,10 @@ def check_keys(opt: Options, is_train: bool, found: Findings) -> None:
     import basicsr.utils.options
     from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
 
-    from .. import comparison, test, train
+    from .. import checkpoints, comparison, nonfinite, run, test, train
 
-    pipelines = [basicsr.models, basicsr.train, basicsr.test, train, test, comparison]
+    pipelines = [basicsr.models, basicsr.train, basicsr.test, train, run, test, comparison]
+    pipelines += [checkpoints, nonfinite]
     pipelines += [basicsr.utils.options, basicsr.utils.misc, basicsr.utils.logger]
     model = registered(MODEL_REGISTRY, opt["model_type"], "model_type", found)
     if model is None:
