@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ...messages import shown
+from ..nonfinite import SKIP, STOP
 from ..options import Options
 from .findings import Findings
 
@@ -18,6 +19,7 @@ COUNTS = (
     ("train", "total_iter"),
     ("logger", "print_freq"),
     ("logger", "save_checkpoint_freq"),
+    ("logger", "keep_checkpoints"),
     ("val", "val_freq"),
 )
 NUMBERS = (("train", "ema_decay"), ("train", "warmup_iter"))
@@ -59,6 +61,9 @@ def check_values(opt: Options, is_train: bool, found: Findings) -> None:
             )
         elif not is_number(value):
             found.problems.append(f"{section}: {key}: {shown(value)} must be a number")
+    nonfinite = opt["train"].get("nonfinite", STOP) if is_train else STOP
+    if nonfinite not in (STOP, SKIP):
+        found.problems.append(f"train.nonfinite: {shown(nonfinite)} must be {STOP} or {SKIP}")
     check_sections_below(opt, found)
     check_paths(opt["path"], found)
     if not is_whole(scale, 1):
