@@ -148,7 +148,7 @@ def complete_options(
         init_dist(launcher, **(opt.get("dist_params", {}) if launcher == "slurm" else {}))
     opt["rank"], opt["world_size"] = get_dist_info()
     if opt.get("manual_seed") is None:
-        opt["manual_seed"] = random.randint(1, 10000)
+        opt["manual_seed"] = same_everywhere(random.randint(1, 10000))
     set_random_seed(opt["manual_seed"] + opt["rank"])
 
     opt["auto_resume"], opt["is_train"] = auto_resume, is_train
@@ -183,3 +183,11 @@ def complete_options(
         paths.update(results_root=str(run), log=str(run), visualization=str(run / "visualization"))
     opt["root_path"] = str(root)
     return opt
+
+
+def same_everywhere(value: Any) -> Any:
+    """What the first of several processes has drawn."""
+    values = [value]
+    if torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(values)
+    return values[0]

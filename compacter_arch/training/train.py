@@ -40,7 +40,8 @@ def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
     Raises:
         UserError: a training of this name is under way.
         ValueError: the data cannot be used, or a loss, gradient or metric is not finite.
-        OSError: the disk is full, or files cannot be read or written.
+        OSError: the disk is full, files cannot be read or written, or another process of a
+            distributed run is gone.
     """
     torch.backends.cudnn.benchmark = True
     root = opt["path"]["experiments_root"]
@@ -67,6 +68,14 @@ def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
                 f"{error}. State before it saved; lower the learning rate, set train.grad_clip, "
                 f"mend the data, or set train.nonfinite: skip, and g{go_on}"
             ) from error
+        except RuntimeError as error:
+            if not lost_process(error):
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            raise ConnectionError(
+                f"another process of this run has ended, or cannot be reached ({reason}); its own "
+                f"message tells why. G{go_on}"
+            ) from error
         if run.iteration < total_iters:
             run.save()
             logger.info(
@@ -79,6 +88,13 @@ def train(opt: Options, opt_file: Path, stop: StopRequest) -> str:
         if run.tb_logger:
             run.tb_logger.close()
     return stop.reason
+
+
+def lost_process(error: RuntimeError) -> bool:
+    """Whether the processes of a distributed run cannot exchange numbers any more."""
+    if not torch.distributed.is_initialized():
+        return False
+    return isinstance(error, torch.distributed.DistBackendError) or "gloo" in str(error)
 
 
 def open_folders(opt: Options, fresh: bool) -> None:
