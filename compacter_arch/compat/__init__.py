@@ -27,10 +27,10 @@ from . import (
     registry,
     training,
 )
-from .checkpoints import load_safely
+from .checkpoints import UNREADABLE, load_safely
 from .options import safe_loader
 
-__all__ = ["apply", "load_safely", "safe_loader"]
+__all__ = ["UNREADABLE", "apply", "load_safely", "safe_loader"]
 
 # Most repairs run before BasicSR sets its logger up, and asking for that logger early would cost it
 # its log file.

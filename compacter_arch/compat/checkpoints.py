@@ -21,8 +21,8 @@ from .patching import Function, patch, stand_in_for_torch
 
 _logger = logging.getLogger(__name__)
 
-# what a cut file raises depends on where it was cut
-_UNREADABLE = (
+# what a damaged file raises depends on where it is damaged
+UNREADABLE = (
     EOFError,
     RuntimeError,
     ValueError,
@@ -61,10 +61,12 @@ def load_safely(path: Any, *args: Any, **kwargs: Any) -> Any:
     asked for (CVE-2025-32434). It warns first, which is the end of it here.
 
     Raises:
-        pickle.UnpicklingError: the file holds more than plain values and tensors.
-        ValueError: it is damaged, and so may be others of torch's and of ``zipfile``'s errors.
+        UNREADABLE, above all pickle.UnpicklingError: the file holds more than plain values and
+            tensors, or is damaged.
+        OSError: there is no such file.
     """
-    check_sums(path)
+    if isinstance(path, (str, os.PathLike)):
+        check_sums(path)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*dispatching to 'torch.jit.load'", UserWarning)
         try:
@@ -97,7 +99,7 @@ def _newest_readable_state(opt: dict) -> tuple[str, dict] | tuple[None, None]:
                 file = Path(paths["models"], f"net_{label}_{state['iter']}.pth")
                 load_safely(file, map_location="cpu")
             return str(path), state
-        except (OSError, *_UNREADABLE) as error:
+        except (OSError, *UNREADABLE) as error:
             reason = _first_line(error)
             _logger.warning("%s cannot be read (%s); the state before it is tried.", file, reason)
     if states:
@@ -148,7 +150,7 @@ def _key_of_weights(path: Any, param_key: str | None) -> str | None:
     """
     try:
         content = load_safely(path, map_location="cpu")
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path} is not a network file that can be read safely: {_first_line(error)}"
         ) from error

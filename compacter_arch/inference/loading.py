@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 
 from ..archs import CompacterArch
 from ..archs.compacter_arch import deduce_options
+from ..compat import UNREADABLE, load_safely
 from ..errors import UserError
 from ..zoo import TASKS, weights_file
 
@@ -67,6 +66,6 @@ def read_tensors(path: Path) -> Any:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: damaged, or not a file of safetensors") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        return load_safely(path, map_location="cpu")
+    except (OSError, *UNREADABLE) as error:
         raise UserError(f"{path}: damaged, or not a checkpoint of plain tensors") from error

@@ -81,7 +81,10 @@ def from_options(label: str, file: str) -> Model:
     if weights is not None:
         if not Path(weights).is_file():
             raise UserError(f"{file}: path.pretrain_network_g: {weights} does not exist")
-        state = read_weights(Path(weights), paths.get("param_key_g", "params"))
+        try:
+            state = read_weights(Path(weights), paths.get("param_key_g", "params"))
+        except ValueError as error:
+            raise UserError(f"{file}: path.pretrain_network_g: {error}") from error
         if reason := misfit(network, state):
             raise UserError(f"{file}: path.pretrain_network_g: {weights} does not fit: {reason}")
         network.load_state_dict(state)

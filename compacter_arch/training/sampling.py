@@ -70,7 +70,7 @@ class SeededDataset(Dataset[Any]):
 
     def __getitem__(self, sample: Sample) -> Any:
         seed_generators(sample.seed)
-        return self.dataset[sample.index]
+        return self.dataset[sample.image]
 
     def __len__(self) -> int:
         return len(self.dataset)

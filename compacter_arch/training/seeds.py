@@ -11,9 +11,9 @@ import torch
 
 
 class Sample(NamedTuple):
-    """An image of the data set, and the seed of what is drawn of it."""
+    """The number of an image of the data set, and the seed of what is drawn of it."""
 
-    index: int
+    image: int
     seed: int
 
 

@@ -18,6 +18,9 @@ from compacter_arch.errors import UserError
 from compacter_arch.training import lock
 from compacter_arch.training.lock import lock_file, only_run
 
+from ..conftest import Project
+from .conftest import Spy
+
 pytest.importorskip("fcntl", reason="this system has no locks of POSIX")
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -155,3 +158,19 @@ def test_system_without_locks(run: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lock, "fcntl", None)
     take(run)
     assert not run.parent.exists()
+
+
+def test_second_training_beside_a_live_one_is_refused(project: Project, spy: Spy):
+    """The live one does not notice: it ends with its own folder and all iterations."""
+    file, refused = project.write(), []
+
+    def start_a_second() -> None:
+        refused.append(project.start("train", "-opt", file))
+        refused[0].wait(120)
+
+    spy.at[2] = start_a_second
+    assert project.run("train", "-opt", file).status == 0
+    [second], (_, err) = refused, refused[0].communicate()
+    assert second.returncode == 2
+    assert f"experiments/tiny: is being trained by process {os.getpid()} on " in err.splitlines()[-1]
+    assert [path.name for path in (project.root / "experiments").iterdir()] == ["tiny"]

@@ -43,7 +43,7 @@ def test_losses_are_read_when_they_are_shown(
     monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((100, 30)))
     err = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", err)
-    with Progress(opt, 0, None) as progress:
+    with Progress(opt, 0, None, None) as progress:
         progress.bar.mininterval = 0
         progress.bar.miniters, progress.bar.dynamic_miniters = 30, False  # drawn at each 30th
         for iteration in range(1, total + 1):

@@ -443,7 +443,7 @@ def test_full_disk_is_one_line(project: Project, spy: Spy):
     spy.at[2] = lambda: shutil.rmtree(project.root / "experiments/tiny/models")
     result = project.run("train", "-opt", project.write())
     assert result.status == 2
-    assert "net_g_latest.pth" in result.err.splitlines()[-1]
+    assert "experiments/tiny/models/net_g_4.pth" in result.err.splitlines()[-1]
 
 
 def test_meta_info_that_names_a_missing_file(project: Project):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ...compat import UNREADABLE, load_safely
 from ..options import Options
 from .findings import Findings
 from .keys import networks_of
@@ -74,8 +73,8 @@ def read_checkpoint(file: Path) -> Any:
         ValueError: damaged, or not of plain tensors; names the file.
     """
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        return load_safely(file, map_location="cpu")
+    except (OSError, *UNREADABLE) as error:
         raise ValueError(f"{file} is damaged, or not a checkpoint of plain tensors") from error
 
 
