@@ -39,7 +39,7 @@ def misalignment(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
 
     Another place has to explain LQ clearly better than its own: what only hides or weakens details
     (noise of sigma 50, JPEG of quality 10, rain, darkness, any way of resizing) is no reason. Of
-    4,400 such pairs of 48 to 200 pixels, cut anywhere out of photographs, it named none.
+    5,500 such pairs of 48 to 200 pixels, cut anywhere out of photographs, it named none.
 
     Args:
         gt: (H, W, 3) ``uint8``.
@@ -66,15 +66,11 @@ def misalignment(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
         }
     name = max(matches, key=lambda name: matches[name].best)
     here, match = matches[""].here, matches[name]
-    moved = name or match.shift != (0, 0)
-    if (
-        moved
-        and not match.at_edge
-        and is_clear(here, match.best, small.size, plain=large.std() > PLAIN)
-    ):
-        by = f"shifted by {match.shift} pixels (down, right)" if match.shift != (0, 0) else ""
-        return "LQ is GT " + " and ".join(filter(None, (name, by)))
-    if all(unlike(details(gt, band), details(lq, band)) for band in (FINE, COARSE)):
+    shift = f"shifted by {match.shift} pixels (down, right)" if match.shift != (0, 0) else ""
+    clear = is_clear(here, match.best, small.size, plain=large.std() > PLAIN)
+    if (name or shift) and clear and not match.at_edge:
+        return "LQ is GT " + " and ".join(filter(None, (name, shift)))
+    if unlike(large, small) and unlike(details(gt, COARSE), details(lq, COARSE)):
         return "LQ does not resemble its GT"
     return None
 
