@@ -172,5 +172,6 @@ def test_second_training_beside_a_live_one_is_refused(project: Project, spy: Spy
     assert project.run("train", "-opt", file).status == 0
     [second], (_, err) = refused, refused[0].communicate()
     assert second.returncode == 2
-    assert f"experiments/tiny: is being trained by process {os.getpid()} on " in err.splitlines()[-1]
+    told = f"experiments/tiny: is being trained by process {os.getpid()} on "
+    assert told in err.splitlines()[-1]
     assert [path.name for path in (project.root / "experiments").iterdir()] == ["tiny"]
