@@ -32,7 +32,7 @@ def rows_per_band(x: Tensor, multiple: int) -> int:
     traced = is_compiling() or torch.jit.is_tracing()
     if traced or torch.is_grad_enabled() or x.device.type != "cpu":
         return height
-    return min(max(BAND_PIXELS // (b * width * multiple), 1) * multiple, height)
+    return min(max(BAND_PIXELS // max(b * width * multiple, 1), 1) * multiple, height)
 
 
 def spans(height: int, rows: int, start: int = 0) -> list[Rows]:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .bands import in_bands, rows_per_band, with_halo
+from .bands import in_bands, is_compiling, rows_per_band, with_halo
 from .casa_arch import CASA
 from .dsgm_arch import DSGM, MLP
 from .window_attention import RelativePositionBias, as_window, attention_mask, padding_to_windows
@@ -133,6 +133,7 @@ class CompacterArch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> (B, in_chans, H * upscale, W * upscale)."""
+        check_images(x, self.conv_first.in_channels)
         height, width = x.shape[2:]
         x = pad_image(x, self.window)
         shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))
@@ -178,6 +179,13 @@ class CompacterArch(nn.Module):
         if self.upscale == 1:
             return x
         return F.interpolate(x, scale_factor=self.upscale, mode="bilinear", align_corners=False)
+
+
+def check_images(x: Tensor, in_chans: int) -> None:
+    """Refuse what is no (B, in_chans, H, W) with pixels; not while the network is traced."""
+    traced = is_compiling() or torch.jit.is_tracing()
+    if not traced and (x.ndim != 4 or x.shape[1] != in_chans or 0 in x.shape[2:]):
+        raise ValueError(f"expected images (B, {in_chans}, H, W), got {tuple(x.shape)}")
 
 
 def pad_image(x: Tensor, window: tuple[int, int]) -> Tensor:

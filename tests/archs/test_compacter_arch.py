@@ -175,3 +175,16 @@ def test_a_state_dict_of_another_network_is_refused():
 def test_wrong_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         CompacterArch(**options)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 3, 0, 8), (2, 3)])
+def test_what_is_no_batch_of_images_is_refused(shape: tuple[int, ...]):
+    network = CompacterArch(dim=12, num_blocks=1, num_heads=3, window_size=4)
+    with pytest.raises(ValueError, match=r"expected images \(B, 3, H, W\), got \("):
+        network(torch.zeros(shape))
+
+
+def test_a_batch_of_no_images_gives_none():
+    network = CompacterArch(upscale=2, dim=12, num_blocks=2, num_heads=3, window_size=4).eval()
+    with torch.no_grad():
+        assert network(torch.zeros(0, 3, 8, 6)).shape == (0, 3, 16, 12)

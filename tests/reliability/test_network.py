@@ -127,7 +127,7 @@ def test_wrong_rank(fast: Any, compiled: bool, shape: tuple[int, ...]):
 @pytest.mark.parametrize("compiled", [False, True])
 def test_wrong_channels(fast: Any, compiled: bool, channels: int):
     network = fast[2, 3] if compiled else NETWORKS[2, 3]
-    with pytest.raises((ValueError, RuntimeError), match=f"3 channels.* {channels}"):
+    with pytest.raises((ValueError, RuntimeError), match=rf"\(B, 3, H, W\), got \(1, {channels}, "):
         network(torch.zeros(1, channels, 9, 7))
 
 

@@ -494,8 +494,11 @@ def test_lmdb_with_other_keys(project: Project):
 
 
 def test_lmdb_asked_for_in_a_plain_folder(project: Project):
-    line = refused(project, project.write({"datasets.train.io_backend": {"type": "lmdb"}}))
-    assert "tiny.yml: datasets.train" in line and "lmdb" in line
+    file = project.write({"datasets.train.io_backend": {"type": "lmdb"}})
+    result = project.run("train", "-opt", file)
+    assert result.status == 2
+    for key, line in zip(("dataroot_gt", "dataroot_lq"), result.err.splitlines(), strict=True):
+        assert f"tiny.yml: datasets.train.{key}: " in line and "lmdb" in line
 
 
 # --------------------------------------------------------------------------------------------------
