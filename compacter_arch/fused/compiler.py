@@ -79,18 +79,30 @@ def load_library(constants: Mapping[str, int]) -> ctypes.CDLL:
     name = hashlib.sha256("\0".join(known).encode()).hexdigest()[:24] + ".so"
     cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     file = Path(cache_home, "compacter_arch", name)
-    try:
-        return ctypes.CDLL(str(file))
-    except OSError:  # not there yet, or damaged
-        pass
+    if is_private(file):
+        try:
+            return ctypes.CDLL(str(file))
+        except OSError:  # damaged
+            pass
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder, name)
         _call([compiler, *flags, str(SOURCE), "-o", str(built)])
         try:
             copy_file(built, file)  # at once: others may be loading it
+            file.chmod(0o755)  # whatever the umask
         except OSError:  # a home that cannot be written: loaded from where it is, which may vanish
             file = built
         return ctypes.CDLL(str(file))
+
+
+def is_private(file: Path) -> bool:
+    """Whether a file is there, and nobody else can have put it there or changed it."""
+    if not file.exists():
+        return False
+    if os.name == "nt":
+        return True
+    status = file.stat()
+    return status.st_uid in (0, os.getuid()) and not status.st_mode & 0o022
 
 
 def _call(command: list[str]) -> str:

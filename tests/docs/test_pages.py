@@ -93,6 +93,9 @@ READINGS = {
         says=("onnx (1, 3, 90, 122)", "Compacter 2 (1, 3, 120, 160)"),
         extras=("onnx", "onnxruntime", "safetensors", "spandrel", "av"),
     ),
+    "distributed.md": Reading(
+        lambda root: None, results=("experiments/two/models/net_g_latest.pth",)
+    ),
     "extend.md": Reading(
         lambda root: None,
         results=("experiments/MyTask/models/net_g_latest.pth",),

@@ -214,6 +214,29 @@ def test_a_damaged_library_is_compiled_again(
 
 
 @needs_compiler
+@pytest.mark.skipif(os.name == "nt", reason="other permissions")
+def test_a_library_that_others_may_write_is_compiled_again(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    network, built = lively(num_blocks=1), []
+    call = compiler._call
+
+    def count(command: list[str]) -> str:
+        built.append("-o" in command)
+        return call(command)
+
+    monkeypatch.setattr(compiler, "_call", count)
+    FusedCompacter(network)
+    FusedCompacter(network)
+    assert sum(built) == 1
+    (file,) = empty_cache.iterdir()
+    file.chmod(0o777)
+    FusedCompacter(network)
+    assert sum(built) == 2
+    assert stat.S_IMODE(file.stat().st_mode) == 0o755
+
+
+@needs_compiler
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
