@@ -13,6 +13,7 @@ import yaml
 from ..errors import UserError
 from ..messages import as_line, shown
 from .plain_yaml import load_plain
+from .rendezvous import group_arguments
 
 Options = dict[str, Any]
 LARGEST = 2**20  # bytes of an option file; ours have 5,000
@@ -145,7 +146,8 @@ def complete_options(
 
     opt["dist"] = launcher != "none"
     if opt["dist"]:
-        init_dist(launcher, **(opt.get("dist_params", {}) if launcher == "slurm" else {}))
+        slurm = launcher == "slurm"
+        init_dist(launcher, **(opt.get("dist_params", {}) if slurm else group_arguments()))
     opt["rank"], opt["world_size"] = get_dist_info()
     if opt.get("manual_seed") is None:
         opt["manual_seed"] = same_everywhere(random.randint(1, 10000))

@@ -79,7 +79,7 @@ def test_auto_resume_refuses_to_start_anew(tmp_path: Path) -> None:
     assert basicsr.train.load_resume_state(resume_options(tmp_path)) is None
     write_state(tmp_path / "states" / "5.state", 5)
     (tmp_path / "states" / "5.state").write_bytes(b"")
-    with pytest.raises(ValueError, match="None of the 1 training states"):
+    with pytest.raises(ValueError, match="none of its 1 training states"):
         basicsr.train.load_resume_state(resume_options(tmp_path))
 
 

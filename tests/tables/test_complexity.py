@@ -203,7 +203,7 @@ def test_counting_leaves_the_network_as_it_is():
 def test_what_is_not_counted_and_wrong_input():
     assert count_multi_adds(Bicubic(2), (16, 16)).total == 0
     assert count_multi_adds(nn.Sequential(nn.Flatten(), nn.ReLU()), (4, 4)).output is None
-    with pytest.raises(RuntimeError, match="channels"):
+    with pytest.raises(ValueError, match=r"expected images \(B, 3, H, W\)"):
         count_multi_adds(CompacterArch(num_blocks=1), (16, 16), in_chans=1)
 
 
