@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..atomic import write_file
@@ -18,10 +18,12 @@ def metric_column(dataset: str, metric: str) -> str:
 
 
 class History:
-    """A line for each logged or validated iteration: ``iteration,lr,l_pix,set5_psnr``.
+    """The losses of an iteration in one line, the metrics of a validation after it in another.
 
-    Numbers have all their digits, so that two runs can be compared to the bit. `basicsr figure
-    curves` draws the file.
+    Both have all columns, as in ``iteration,lr,l_pix,set5_psnr``, and leave out what is not theirs;
+    so lines are only ever added, in a time that does not depend on how many there are. Numbers have
+    all their digits, so that two runs can be compared to the bit. `basicsr figure curves` draws
+    the file.
 
     Args:
         file: ``train_<name>.csv`` beside the logs of the run; need not exist yet.
@@ -29,9 +31,10 @@ class History:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        rows = list(self.read())
-        self.columns = list(rows[-1]) if rows else [KEY]
-        self.last = int(rows[-1][KEY]) if rows else -1
+        self.columns = [KEY]
+        if file.exists():
+            with file.open(encoding="utf-8", newline="") as lines:
+                self.columns = next(csv.reader(lines), self.columns)
 
     def read(self) -> Iterator[dict[str, str]]:
         """The lines as text by column, without one that a kill or a full disk has cut."""
@@ -43,20 +46,18 @@ class History:
 
     def row(self, iteration: int) -> dict[str, float]:
         """The numbers of an iteration; empty if it has none."""
-        found = next((row for row in self.read() if row[KEY] == str(iteration)), {})
-        return {key: float(text) for key, text in found.items() if key != KEY and text}
+        rows = (row for row in self.read() if row[KEY] == str(iteration))
+        numbers = (item for row in rows for item in row.items() if item[1])
+        return {key: float(text) for key, text in numbers if key != KEY}
 
     def add(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Write numbers of an iteration, which may have some already."""
-        new = {KEY: str(iteration)} | {key: repr(float(x)) for key, x in values.items()}
-        if iteration > self.last and new.keys() <= set(self.columns):
-            with self.file.open("a", encoding="utf-8", newline="") as file:
-                file.write(self.lines([new]))
-            self.last = iteration
-            return
-        rows = {row[KEY]: row for row in self.read()}
-        rows[new[KEY]] = rows.get(new[KEY], {}) | new
-        self.write(list(rows.values()))
+        """Write losses, or metrics, of an iteration."""
+        new = [key for key in values if key not in self.columns]
+        if new:
+            self.write(self.read(), [*self.columns, *new])
+        line = {KEY: str(iteration)} | {key: repr(float(x)) for key, x in values.items()}
+        with self.file.open("a", encoding="utf-8", newline="") as file:
+            file.write(self.text([line]))
 
     def cut(self, iteration: int, validated: bool) -> None:
         """Drop what a state of ``iteration`` does not know of, and will come again.
@@ -64,24 +65,22 @@ class History:
         Args:
             validated: whether the state knows of that iteration's metrics.
         """
-        rows = [row for row in self.read() if int(row[KEY]) <= iteration]
-        if rows and int(rows[-1][KEY]) == iteration and not validated:
-            logged = (KEY, "lr")
-            rows[-1] = {k: x for k, x in rows[-1].items() if k in logged or k.startswith("l_")}
-            if len(rows[-1]) == 1 or not any(list(rows[-1].values())[1:]):
-                del rows[-1]
+        known = (
+            row
+            for row in self.read()
+            if int(row[KEY]) < iteration
+            or (int(row[KEY]) == iteration and (validated or row.get("lr")))
+        )
         if self.file.exists():
-            self.write(rows)
+            self.write(known, self.columns)
 
-    def write(self, rows: list[dict[str, str]]) -> None:
+    def write(self, rows: Iterable[Mapping[str, str]], columns: list[str]) -> None:
         """Replace the file."""
-        self.columns = list(dict.fromkeys([KEY, *(key for row in rows for key in row)]))
-        self.last = int(rows[-1][KEY]) if rows else -1
-        write_file(self.file, (",".join(self.columns) + "\n" + self.lines(rows)).encode())
+        self.columns = columns
+        write_file(self.file, (",".join(columns) + "\n" + self.text(rows)).encode())
 
-    def lines(self, rows: list[dict[str, str]]) -> str:
-        """Rows as text, numbers that are not there as nothing."""
+    def text(self, rows: Iterable[Mapping[str, str]]) -> str:
+        """Rows as lines, numbers that are not there as nothing."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
-        writer.writerows(rows)
+        csv.DictWriter(text, self.columns, lineterminator="\n").writerows(rows)
         return text.getvalue()

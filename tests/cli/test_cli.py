@@ -72,10 +72,10 @@ def test_wrong_usage_creates_nothing(project: Project, argv: list[str]):
 def test_exit_statuses_of_a_process(project: Project):
     """The number that a shell sees, through `python -m compacter_arch`."""
     process = project.start("check", "-opt", "absent.yml")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 2 and out == "" and err.count("\n") == 1
     process = project.start("check", "-opt", project.write())
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0 and err == ""
     assert out.endswith("tiny.yml: ready to train\n")
 
@@ -157,7 +157,7 @@ def test_check_takes_back_nothing_from_the_run(project: Project):
         cwd=project.root,
         env=project.environment(),
         capture_output=True,
-        timeout=60,
+        timeout=300,
     )
     assert process.returncode == 0, process.stderr
     for key, value in project.weights().items():

@@ -20,7 +20,7 @@ print(get_version())
 def run(python_path: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": python_path}
     command = [sys.executable, "-c", SETUP]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_version_is_found() -> None:

@@ -159,7 +159,7 @@ def run_processes(project: Project, file: str, count: int) -> list[tuple[list[An
             )
         )
     project.started += started  # ended by the fixture, whatever happens
-    ended = [process.communicate(timeout=60) for process in started]
+    ended = [process.communicate(timeout=300) for process in started]
     assert not any(process.returncode for process in started), [err[-2000:] for _, err in ended]
     return [(json.loads(out.splitlines()[-1]), err) for out, err in ended]
 

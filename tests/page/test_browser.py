@@ -72,7 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     )
     url = next((line.split()[0] for line in process.stdout if line.startswith("http://")), None)
     if url is None:
-        pytest.fail(process.communicate(timeout=60)[1])
+        pytest.fail(process.communicate(timeout=300)[1])
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield Site(process, url, folder, browser)
@@ -199,6 +199,6 @@ def test_nothing_is_left_behind(site: Site, page: Any, tmp_path: Path):
     page.get_by_text("8 × 8", exact=True).wait_for()
     assert list(site.folder.rglob("photo.png"))
     site.process.send_signal(signal.SIGTERM)
-    out, err = site.process.communicate(timeout=60)
+    out, err = site.process.communicate(timeout=300)
     assert site.process.returncode == 0 and "Traceback" not in err
     assert list(site.folder.iterdir()) == []

@@ -60,7 +60,7 @@ def test_signal_to_a_real_run_saves_and_tells_how_to_resume(
         if "iter:       2" in line:
             break
     os.killpg(process.pid, number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == status, err
     assert "Traceback" not in err
     assert err.splitlines()[-1].endswith("Go on with: basicsr train -opt tiny.yml --auto_resume")
