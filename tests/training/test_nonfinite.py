@@ -75,7 +75,7 @@ def test_skipped_steps_are_told_and_leave_no_trace(project: Project, spy: Spy, p
     assert len(skipped) == 3 and all("data/train/LR/0001.png" in line for line in skipped)
     assert all(value.isfinite().all() for value in project.weights(key="params_ema").values())
     rows = Path("experiments/tiny/train_tiny.csv").read_text().splitlines()
-    assert len(rows) == 1 + 3 + 1  # the header and the validation
+    assert len(rows) == 1 + 3 + 2  # the header and two validations
 
 
 def test_ends_where_every_step_would_be_skipped(project: Project, poison: set[str]):
