@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 BAND_PIXELS = 8192  # at 200 float32 channels 6.5 MB
+FEWEST_ROWS = 16  # of a wide image: the rows next to a band are computed twice
 
 is_compiling: Callable[[], bool] = getattr(torch.compiler, "is_compiling", lambda: False)  # 2.3
 
@@ -32,7 +33,8 @@ def rows_per_band(x: Tensor, multiple: int) -> int:
     traced = is_compiling() or torch.jit.is_tracing()
     if traced or torch.is_grad_enabled() or x.device.type != "cpu":
         return height
-    return min(max(BAND_PIXELS // max(b * width * multiple, 1), 1) * multiple, height)
+    fewest = -(-FEWEST_ROWS // multiple)
+    return min(max(BAND_PIXELS // max(b * width * multiple, 1), fewest) * multiple, height)
 
 
 def spans(height: int, rows: int, start: int = 0) -> list[Rows]:

@@ -32,6 +32,7 @@ def test_is_registered(cls):
 def test_bands_equal_the_whole_image(monkeypatch, ffn):
     """Without gradients each block is computed in bands of 8 rows; with gradients it is not."""
     monkeypatch.setattr("compacter_arch.archs.bands.BAND_PIXELS", 1)
+    monkeypatch.setattr("compacter_arch.archs.bands.FEWEST_ROWS", 1)
     net = CompacterArch(2, **SMALL, ffn=ffn).double()
     x = torch.rand(2, 3, 37, 18, dtype=torch.float64)
     whole = net(x)
