@@ -54,8 +54,8 @@ class RestorationModel(SRModel):
     Validation and testing use the plain network in float32; see :mod:`.validation`. Of several
     processes each takes a part of the images.
 
-    No step waits for the GPU: images are copied to it in passing, and the losses of a step are
-    read when a log is due.
+    No step of its own waits for the GPU: images are copied to it in passing, and the losses of a
+    step are read when a log is due. (Training looks once a step whether the gradient is finite.)
 
     Raises:
         ValueError: a key has a value that it cannot have.
