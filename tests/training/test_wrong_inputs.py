@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import shutil
@@ -223,6 +224,11 @@ WRONG_KEYS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "seed beyond NumPy's": ({"manual_seed": 2**70}, ["manual_seed", str(2**70)]),
     "metrics of text": ({"val.metrics": "psnr"}, ["val.metrics"]),
     "wandb of text": ({"logger.wandb": "mine"}, ["logger.wandb"]),
+    "wandb of a number": ({"logger.wandb": {"project": 3}}, ["logger.wandb.project: 3"]),
+    "wandb alone": (
+        {"logger.wandb": {"project": "mine"}, "logger.use_tb_logger": False},
+        ["logger.wandb.project", "use_tb_logger: true"],
+    ),
     "strict_load of text": ({"path.strict_load_g": "x"}, ["path.strict_load_g", "'x'"]),
     "param_key that is a list": ({"path.param_key_g": []}, ["path.param_key_g", "[]"]),
     "folder that is nothing": ({"path.models_too": None}, ["path.models_too", "None"]),
@@ -593,6 +599,18 @@ def test_experiments_without_permission(project: Project):
         assert "Permission denied" in refused(project, project.write())
     finally:
         folder.chmod(0o700)
+
+
+def test_wandb_that_is_not_installed(project: Project, monkeypatch: pytest.MonkeyPatch):
+    """Told before anything is made."""
+    find = importlib.util.find_spec
+
+    def find_others(name: str, *package: Any) -> Any:
+        return None if name == "wandb" else find(name, *package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_others)
+    changes = {"logger.wandb": {"project": "mine"}, "logger.use_tb_logger": True}
+    assert "pip install wandb" in refused(project, project.write(changes))
 
 
 def test_tb_logger_that_is_a_file(project: Project):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 from collections.abc import Mapping
@@ -65,6 +66,7 @@ def check_values(opt: Options, is_train: bool, found: Findings) -> None:
     if nonfinite not in (STOP, SKIP):
         found.problems.append(f"train.nonfinite: {shown(nonfinite)} must be {STOP} or {SKIP}")
     check_sections_below(opt, found)
+    check_wandb(opt, found)
     check_paths(opt["path"], found)
     if not is_whole(scale, 1):
         found.problems.append(f"scale: {shown(scale)} must be a whole number of at least 1")
@@ -82,6 +84,23 @@ def check_sections_below(opt: Options, found: Findings) -> None:
         content = (opt.get(section) or {}).get(key)
         if content is not None and not isinstance(content, dict):
             found.problems.append(f"{section}.{key}: is not a section of `key: value`")
+
+
+def check_wandb(opt: Options, found: Findings) -> None:
+    """BasicSR asks for Weights & Biases after it has made the folders."""
+    logger = opt.get("logger") or {}
+    wandb = logger.get("wandb")
+    project = wandb.get("project") if isinstance(wandb, dict) else None
+    if project is None:
+        return
+    if not isinstance(project, str) or not project:
+        found.problems.append(f"logger.wandb.project: {shown(project)} must be a name, or ~")
+    elif logger.get("use_tb_logger") is not True:
+        found.problems.append(
+            "logger.wandb.project: needs use_tb_logger: true; set that, or this to ~"
+        )
+    elif importlib.util.find_spec("wandb") is None:
+        found.problems.append("logger.wandb.project: needs `pip install wandb`; or set it to ~")
 
 
 def check_paths(paths: Mapping[str, Any], found: Findings) -> None:
