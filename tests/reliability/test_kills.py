@@ -19,7 +19,7 @@ from compacter_arch.cli import main
 from ..conftest import Project, reset_basicsr_logger
 from ..training.test_exact_resume import BY_LMDB, assert_same_runs
 
-KILLS = int(os.environ.get("KILLS", "30"))  # of each way, at least
+KILLS = int(os.environ.get("KILLS", "50"))  # of each way, at least
 MODELS = Path("experiments/parts/models")
 SIGNALS = (signal.SIGKILL,) * 6 + (signal.SIGTERM, signal.SIGINT)
 LONG = {
