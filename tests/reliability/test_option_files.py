@@ -49,6 +49,8 @@ def run(project: Project, example: Example) -> tuple[Result, list[str], float]:
             warnings.simplefilter("ignore")
             for kind in (UserWarning, RuntimeWarning, SyntaxWarning, FutureWarning):
                 warnings.simplefilter("default", kind)
+            # PyTorch's, of a machine with fewer cores than workers: true, and no fault of ours
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
             result = project.run(example.command, "-opt", FILE, *force)
     finally:
         signal.alarm(0)
