@@ -9,6 +9,7 @@ processes shows the same.
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -147,6 +148,9 @@ def start_worker(init: Callable[[int], None] | None, over: Any, number: int) -> 
 
     Ctrl-C and a batch system's SIGTERM reach the workers as well. Without them there would be no
     batch for the iteration at hand. The SIGTERM that multiprocessing sends comes when it is over.
+
+    PyTorch ends a worker whose parent changes. It does not see it if the run was killed before it
+    looked for the first time.
     """
 
     def end_if_over(number: int, frame: FrameType | None) -> None:
@@ -157,3 +161,7 @@ def start_worker(init: Callable[[int], None] | None, over: Any, number: int) -> 
     signal.signal(signal.SIGTERM, end_if_over)
     if init is not None:
         init(number)
+    parent = multiprocessing.parent_process()
+    forked = multiprocessing.get_start_method() == "fork"
+    if forked and parent is not None and os.getppid() != parent.pid:
+        os._exit(0)

@@ -19,6 +19,8 @@ from compacter_arch.cli import main
 from ..conftest import Project, reset_basicsr_logger
 from ..training.test_exact_resume import BY_LMDB, assert_same_runs
 
+# Killed; a signal before the run looks for it; afterwards, with its state saved
+ENDS = (-signal.SIGKILL, -signal.SIGTERM, 130, 143)
 KILLS = int(os.environ.get("KILLS", "50"))  # of each way, at least
 MODELS = Path("experiments/parts/models")
 SIGNALS = (signal.SIGKILL,) * 6 + (signal.SIGTERM, signal.SIGINT)
@@ -96,9 +98,8 @@ def test_killed_again_and_again(project: Project, way: str):
             at.append(process.exitcode)
         process.join(300)
         done = process.exitcode == 0
-        assert done or process.exitcode in (-signal.SIGKILL, 130, 143), Path(
-            "output.txt"
-        ).read_text()[-2000:]
+        output = Path("output.txt").read_text()[-2000:]
+        assert done or process.exitcode in ENDS, output
 
     assert kills >= KILLS, f"the run was over after {kills} kills"
     for state in Path("experiments/parts/training_states").glob("*.state"):

@@ -215,3 +215,36 @@ def test_workers_leave_signals_to_the_main_process(number: signal.Signals):
     with Batches(loader, opt) as batches:
         numbers = [number for batch in batches.epoch(0) for number in batch.tolist()]
     assert sorted(numbers) == [0, 1, 2, 3]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc")
+def test_worker_of_a_run_that_was_killed_before_it_started_ends(tmp_path: Path):
+    """Else it would wait for ever."""
+    told = tmp_path / "pid"
+
+    def slow(number: int) -> None:
+        told.write_text(str(os.getpid()))
+        while os.getppid() == run:
+            time.sleep(0.01)
+
+    run = os.fork()
+    if run == 0:
+        run = os.getpid()
+        loader = DataLoader(Signalled(signal.SIGCHLD), batch_size=2, num_workers=1)
+        loader.worker_init_fn = slow
+        opt = {"manual_seed": 0, "rank": 0, "world_size": 1, "datasets": {"train": {}}}
+        with Batches(loader, opt) as batches:
+            list(batches.epoch(0))
+        os._exit(1)
+    while not (told.exists() and told.read_text()):
+        time.sleep(0.01)
+    os.kill(run, signal.SIGKILL)
+    os.waitpid(run, 0)
+    worker = Path("/proc", told.read_text(), "stat")
+    end, alive = time.monotonic() + 60, True
+    while alive and time.monotonic() < end:
+        time.sleep(0.05)
+        alive = worker.exists() and ") Z " not in worker.read_text()
+    if alive:
+        os.kill(int(told.read_text()), signal.SIGKILL)
+    assert not alive
