@@ -33,6 +33,10 @@ NETWORKS = {
 }
 # How far a result in each type may be from that in float64; values are about 1.
 TOLERANCES = {torch.float64: 0.0, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.15}
+try:
+    torch.nn.ReflectionPad2d(1)(torch.zeros(1, 3, 3, dtype=torch.float16))
+except RuntimeError:  # torch 2.1 has no float16 on a CPU
+    del TOLERANCES[torch.float16]
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +139,7 @@ def test_wrong_channels(fast: Any, compiled: bool, channels: int):
 @pytest.mark.parametrize("compiled", [False, True])
 def test_wrong_type(fast: Any, compiled: bool, dtype: torch.dtype):
     network = fast[2, 3] if compiled else NETWORKS[2, 3]
-    with pytest.raises((ValueError, RuntimeError), match="(?i)float") as caught:
+    with pytest.raises((ValueError, RuntimeError), match="(?i)float|'Half'") as caught:
         network(torch.zeros(1, 3, 9, 7, dtype=dtype))
     assert "\n" not in str(caught.value)
 
