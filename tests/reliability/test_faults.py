@@ -14,7 +14,7 @@ import pytest
 import torch
 from basicsr.train import load_resume_state
 
-from ..conftest import Project, reset_basicsr_logger
+from ..conftest import REMOVE, Project, reset_basicsr_logger
 from ..training.test_exact_resume import ALL, assert_same
 
 DAMAGES = int(os.environ.get("DAMAGES", "200"))
@@ -109,3 +109,24 @@ def test_full_disk_ends_the_run_which_goes_on_when_there_is_room(
         one = project.weights(name="whole", key=key)
         two = torch.load(project.root / "parts/models/net_g_latest.pth", weights_only=True)[key]
         assert_same(one, two)
+
+
+def test_disk_that_turns_read_only_ends_the_run_which_goes_on_later(
+    project: Project, small_disk: Path
+):
+    """As a disk with errors does; what is there stays as it is."""
+    changes = {"train.total_iter": 8, "logger.save_checkpoint_freq": 4, "val": REMOVE}
+    file = project.write({**ALL, **changes, "logger.use_tb_logger": False})
+    assert project.run("train", "-opt", file, "--force_yml", "train:total_iter=4").status == 0
+    reset_basicsr_logger()  # else its open file keeps the disk as it is
+    before = {path: path.read_bytes() for path in small_disk.rglob("*") if path.is_file()}
+    remount = ["mount", "-o", "remount,{}", str(small_disk)]
+    subprocess.run([word.format("ro") for word in remount], check=True)
+    result = project.run("train", "-opt", file, "--auto_resume")
+    reset_basicsr_logger()
+    subprocess.run([word.format("rw") for word in remount], check=True)
+    assert result.status == 2 and "Traceback" not in result.err
+    assert "Read-only file system" in result.err.splitlines()[-1]
+    assert {p: p.read_bytes() for p in small_disk.rglob("*") if p.is_file()} == before
+    result = project.run("train", "-opt", file, "--auto_resume")
+    assert result.status == 0 and "Resuming after iteration 4." in result.err
