@@ -127,7 +127,7 @@ class Page:
                     raise in_words(error) from error
             return await copy(name)
 
-        upload.async_move_resource_to_block_cache = checked
+        vars(upload)["async_move_resource_to_block_cache"] = checked
 
     def leave(self, request: gr.Request) -> None:
         """Stop what is done for a page that was closed."""
