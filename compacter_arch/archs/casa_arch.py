@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import partial, reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -226,6 +227,22 @@ def channel_projection(weight: Tensor, m: Tensor, temperature: Tensor) -> Tensor
     return (cosine * temperature).softmax(-1) @ w_v
 
 
+class Gram(torch.autograd.Function):
+    """n^T n: (B, N, C) -> (B, C, C). The gradient takes one product, where autograd takes two."""
+
+    @staticmethod
+    def forward(ctx: Any, n: Tensor) -> Tensor:
+        """The product."""
+        ctx.save_for_backward(n)
+        return n.mT @ n
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """n G + n G^T."""
+        (n,) = ctx.saved_tensors
+        return n @ (grad + grad.mT)
+
+
 def moments(x: Tensor, norm: nn.Module, rows: int) -> Tensor:
     """The sum over all pixels of [norm(x), 1]^T [norm(x), 1]: (B, H, W, C) -> (B, C + 1, C + 1)."""
     exact = torch.promote_types(x.dtype, torch.float32)
@@ -233,7 +250,7 @@ def moments(x: Tensor, norm: nn.Module, rows: int) -> Tensor:
     second, first = x.new_zeros(b, c, c, dtype=exact), x.new_zeros(b, 1, c, dtype=exact)
     for top, bottom in spans(height, rows):
         n = norm(x[:, top:bottom]).flatten(1, 2).to(exact)  # (B, N, C)
-        second = second + n.mT @ n
+        second = second + (Gram.apply(n) if n.requires_grad else n.mT @ n)
         first = first + n.sum(1, keepdim=True)
     count = first.new_full((b, 1, 1), height * width)
     left, right = torch.cat([second, first], 1), torch.cat([first.mT, count], 1)

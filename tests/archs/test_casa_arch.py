@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compacter_arch import CASA
+from compacter_arch.archs.casa_arch import moments
 from compacter_arch.archs.window_attention import (
     attention_mask,
     window_partition,
@@ -40,6 +41,17 @@ def test_equals_reference_in_value_and_gradient(shift, window, size):
     slow_grads = torch.autograd.grad((slow * probe).sum(), inputs)
     for ours, reference in zip(fast_grads, slow_grads, strict=True):
         torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_the_moments_to_second_order():
+    """As penalties on gradients need them."""
+    x = torch.randn(2, 3, 2, 4, dtype=torch.float64, requires_grad=True)
+
+    def of_pixels(x: torch.Tensor) -> torch.Tensor:
+        return moments(x, torch.nn.Identity(), rows=3)
+
+    assert torch.autograd.gradcheck(of_pixels, x)
+    assert torch.autograd.gradgradcheck(of_pixels, x)
 
 
 @pytest.mark.parametrize("shift", [False, True])
