@@ -236,7 +236,8 @@ def test_worker_of_a_run_that_was_killed_before_it_started_ends(tmp_path: Path):
         with Batches(loader, opt) as batches:
             list(batches.epoch(0))
         os._exit(1)
-    while not (told.exists() and told.read_text()):
+    end = time.monotonic() + 60
+    while not (told.exists() and told.read_text()) and time.monotonic() < end:
         time.sleep(0.01)
     os.kill(run, signal.SIGKILL)
     os.waitpid(run, 0)

@@ -20,7 +20,7 @@ from compacter_arch.prepare.files import write_png
 
 from ..conftest import Project
 from ..prepare.images import CLAIMS
-from .test_wrong_inputs import refused
+from .refusals import refused
 
 GT, LR = "data/train/GT", "data/train/LR"
 LIST = {"datasets.train.meta_info_file": "list.txt"}
