@@ -8,13 +8,13 @@ PSNR, difference from the whole image, overlap 32; at x2, 16 gives the same to 0
 | x2, Set14 | 33.028 | 0 | -0.001 | +0.001 | +0.005 | +0.004 |
 | x2, 16 photographs as one of 1024 x 1024 | 34.134 | +0.004 | +0.006 | +0.010 | +0.015 | |
 | x2, skimage's retina, 705 x 705 | 53.723 | -0.003 | -0.005 | -0.007 | -0.008 | |
-| denoising, sigma 25, 3 of Kodak | 29.427 | +0.013 | +0.108 | +0.108 | +0.122 | |
-| deraining, 4 of Rain100L | 26.787 | +0.008 | +0.112 | +0.112 | +0.183 | +0.243 |
+| denoising, sigma 25, 3 of Kodak | 31.864 | +0.039 | +0.064 | +0.064 | +0.100 | +0.166 |
+| deraining, 4 of Rain100L | 32.352 | -0.022 | -0.015 | -0.015 | -0.987 | -1.704 |
 | low light, 5 of LOL, 600 x 400 | 20.923 | -0.378 | -0.498 | -0.578 | -0.745 | -0.895 |
 
-So for most tasks any tile will do (training patches are small), while low light needs to see all
-that it can: the default is the whole image, or else the largest tile that there is memory for
-(``choose_tile``).
+So for most tasks any tile will do (training patches are small); deraining needs 192 pixels, and low
+light to see all that it can: the default is the whole image, or else the largest tile that there is
+memory for (``choose_tile``).
 """
 
 from __future__ import annotations
