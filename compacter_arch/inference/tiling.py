@@ -10,7 +10,7 @@ PSNR, difference from the whole image, overlap 32; at x2, 16 gives the same to 0
 | x2, skimage's retina, 705 x 705 | 53.723 | -0.003 | -0.005 | -0.007 | -0.008 | |
 | denoising, sigma 25, 3 of Kodak | 31.864 | +0.039 | +0.064 | +0.064 | +0.100 | +0.166 |
 | deraining, 4 of Rain100L | 32.352 | -0.022 | -0.015 | -0.015 | -0.987 | -1.704 |
-| low light (weights of 650 iterations), 5 of LOL, 600 x 400 | 20.923 | -0.378 | -0.498 | -0.578 | -0.745 | -0.895 |
+| low light (its first weights), 5 of LOL | 20.923 | -0.378 | -0.498 | -0.578 | -0.745 | -0.895 |
 
 So for most tasks any tile will do (training patches are small); deraining needs 192 pixels, and low
 light to see all that it can: the default is the whole image, or else the largest tile that there is
