@@ -250,6 +250,7 @@ def moments(x: Tensor, norm: nn.Module, rows: int) -> Tensor:
     second, first = x.new_zeros(b, c, c, dtype=exact), x.new_zeros(b, 1, c, dtype=exact)
     for top, bottom in spans(height, rows):
         n = norm(x[:, top:bottom]).flatten(1, 2).to(exact)  # (B, N, C)
+        # Exporters, which want no gradient, get to see plain operations.
         second = second + (Gram.apply(n) if n.requires_grad else n.mT @ n)
         first = first + n.sum(1, keepdim=True)
     count = first.new_full((b, 1, 1), height * width)
