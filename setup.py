@@ -50,7 +50,7 @@ setup(
     package_data={
         "compacter_arch.options": ["*.yml"],
         "compacter_arch.pretrained_models": ["*.pth"],
-        "compacter_arch": ["py.typed", "tables/*.csv", "fused/*.cpp"],
+        "compacter_arch": ["py.typed", "tables/*.csv", "fused/*.cpp", "fused/*.h"],
     },
     install_requires=[
         "basicsr>=1.4.2",

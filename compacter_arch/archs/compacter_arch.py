@@ -145,13 +145,7 @@ class CompacterArch(nn.Module):
 
     def body(self, features: Tensor) -> Tensor:
         """The blocks: (B, dim, H, W) -> (B, dim, H, W), whole windows."""
-        # What they add to their attention logits: the unshifted ones, the shifted ones.
-        bias = None if self.position_bias is None else self.position_bias()
-        columns = features.shape[3] // self.window[1]
-        masks = [
-            attention_mask(bias, shift, columns, self.window, features.device)
-            for shift in (False, any(self.shifts))
-        ]
+        masks = self.attention_masks(features)
         for block, shift in zip(self.blocks, self.shifts, strict=True):
             mask = masks[shift]
             if self.use_checkpoint and self.training:
@@ -159,6 +153,15 @@ class CompacterArch(nn.Module):
             else:
                 features = block(features, mask)
         return features
+
+    def attention_masks(self, features: Tensor) -> list[Tensor | None]:
+        """What the blocks add to their attention logits: the unshifted ones, the shifted ones."""
+        bias = None if self.position_bias is None else self.position_bias()
+        columns = features.shape[3] // self.window[1]
+        return [
+            attention_mask(bias, shift, columns, self.window, features.device)
+            for shift in (False, any(self.shifts))
+        ]
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

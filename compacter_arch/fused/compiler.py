@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ..atomic import copy_file
 
-SOURCE = Path(__file__).with_name("block.cpp")
+SOURCES = Path(__file__).parent
+HEADER = "vectors.h"
 COMPILERS = ("c++", "g++", "clang++")  # those that know GCC's vector types
 FLAGS = (
     "-std=c++17",
@@ -60,22 +61,25 @@ def has_bf16() -> bool:
     return "__AVX512BF16__" in predefined_macros(find_compiler())
 
 
-def load_library(constants: Mapping[str, int]) -> ctypes.CDLL:
-    """The functions of ``block.cpp`` for one network.
+def load_library(source: str, constants: Mapping[str, int], *extra: str) -> ctypes.CDLL:
+    """The functions of a source file for one network.
 
     They are compiled once for each compiler, CPU and set of constants and kept in
     ``$XDG_CACHE_HOME/compacter_arch`` (``~/.cache/compacter_arch``), or for this process alone
     where that cannot be written.
 
     Args:
-        constants: ``DIM``, ``HEADS``, ...; see ``block.cpp``.
+        source: ``block.cpp`` or ``training.cpp``.
+        constants: ``DIM``, ``HEADS``, ...; see there.
+        extra: flags of the compiler.
 
     Raises:
         UnavailableError: no compiler, or it fails.
     """
     compiler = find_compiler()
-    flags = [*FLAGS, *(f"-D{name}={value}" for name, value in constants.items())]
-    known = [SOURCE.read_text(encoding="utf-8"), compiler, *flags, predefined_macros(compiler)]
+    flags = [*FLAGS, *extra, *(f"-D{name}={value}" for name, value in constants.items())]
+    texts = [(SOURCES / file).read_text(encoding="utf-8") for file in (source, HEADER)]
+    known = [*texts, compiler, *flags, predefined_macros(compiler)]
     name = hashlib.sha256("\0".join(known).encode()).hexdigest()[:24] + ".so"
     cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     file = Path(cache_home, "compacter_arch", name)
@@ -86,7 +90,7 @@ def load_library(constants: Mapping[str, int]) -> ctypes.CDLL:
             pass
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder, name)
-        _call([compiler, *flags, str(SOURCE), "-o", str(built)])
+        _call([compiler, *flags, str(SOURCES / source), "-o", str(built)])
         try:
             copy_file(built, file)  # at once: others may be loading it
             file.chmod(0o755)  # whatever the umask

@@ -46,21 +46,14 @@ class FusedCompacter(CompacterArch):
             raise UnavailableError("this CPU has no bfloat16 instructions that the kernels know")
         self.load_state_dict(state)
         self.eval().requires_grad_(False)
-        blocks: Any = self.blocks
-        casa, ffn = blocks[0].casa, blocks[0].ffn
-        constants = {
-            "DIM": casa.dim,
-            "HEADS": casa.num_heads,
-            "HIDDEN": ffn.fc_out.in_features,
-            "WINDOW_H": self.window[0],
-            "WINDOW_W": self.window[1],
-        }
+        constants = kernel_constants(self)
         if dtype == torch.bfloat16:
             constants["BF16"] = 1
-        self.dtype, self.library = dtype, load_library(constants)
+        self.dtype, self.library = dtype, load_library("block.cpp", constants)
+        blocks: Any = self.blocks
         with torch.no_grad():
             bias = None if self.position_bias is None else self.position_bias()
-            masks = {shift: block_masks(bias, shift, casa) for shift in set(self.shifts)}
+            masks = {shift: block_masks(bias, shift, blocks[0].casa) for shift in set(self.shifts)}
             self.kernels = [
                 FusedBlock(block, masks[shift], dtype)
                 for block, shift in zip(blocks, self.shifts, strict=True)
@@ -132,6 +125,18 @@ def check_design(network: CompacterArch) -> None:
             raise UnavailableError(f"the kernels need multiples of {MULTIPLE}, {name} is {size}")
     if pixels > MAX_WINDOW:
         raise UnavailableError(f"the kernels take windows of {MAX_WINDOW} pixels, not {pixels}")
+
+
+def kernel_constants(network: CompacterArch) -> dict[str, int]:
+    """The sizes that the kernels are compiled for."""
+    block: Any = network.blocks[0]
+    return {
+        "DIM": block.casa.dim,
+        "HEADS": block.casa.num_heads,
+        "HIDDEN": block.ffn.fc_out.in_features,
+        "WINDOW_H": network.window[0],
+        "WINDOW_W": network.window[1],
+    }
 
 
 class Pointers(ctypes.Structure):

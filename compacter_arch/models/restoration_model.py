@@ -8,12 +8,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer, lr_scheduler
 
+from ..archs import CompacterArch
+from ..fused import UnavailableError, train_by_kernels
 from .validation import validate
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -48,7 +51,8 @@ class RestorationModel(SRModel):
       ``fp16`` needs a GPU.
     - accum_iter: a batch passes through the network in this many parts: the same gradient in
       less memory. It must divide ``batch_size_per_gpu``.
-    - compile: ``torch.compile`` the network that is trained.
+    - compile: the network that is trained is compiled: by ``torch.compile``, and Compacter on a CPU
+      by :func:`~compacter_arch.fused.train_by_kernels`.
     - channels_last: keep its weights and images in that memory format.
 
     Validation and testing use the plain network in float32; see :mod:`.validation`. Of several
@@ -77,8 +81,11 @@ class RestorationModel(SRModel):
         if self.keys.get("channels_last"):
             layers: Any = net  # torch's stubs of some versions lack this form of `to`
             layers.to(memory_format=torch.channels_last)
-        if self.keys.get("compile"):
-            net.compile(dynamic=False)  # in place: the names of the weights stay
+        if self.keys.get("compile"):  # in place: the names of the weights stay
+            if self.opt["num_gpu"] == 0 and isinstance(net, CompacterArch):
+                use_kernels(net)
+            else:
+                net.compile(dynamic=False)
         return super().model_to_device(net)
 
     def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> Optimizer:
@@ -184,6 +191,14 @@ class RestorationModel(SRModel):
         if self.cri_perceptual:
             losses["l_percep"], losses["l_style"] = self.cri_perceptual(output, gt)
         return {name: loss for name, loss in losses.items() if loss is not None}
+
+
+def use_kernels(network: CompacterArch) -> None:
+    """Train by the compiled kernels, or say why not."""
+    try:
+        train_by_kernels(network)
+    except UnavailableError as error:
+        get_root_logger().warning(f"train: compile: the plain network is trained: {error}")
 
 
 def check_losses(losses: dict[str, Tensor]) -> None:

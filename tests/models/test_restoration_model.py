@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from compacter_arch.fused import train_by_kernels as by_kernels
+from compacter_arch.models import restoration_model
+
 from ..conftest import Project
 
 EVERYTHING = {
@@ -16,6 +19,8 @@ EVERYTHING = {
     "datasets.train.batch_size_per_gpu": 4,
     "datasets.train.dataset_enlarge_ratio": 4,
 }
+
+SGD = {"train__optim_g": {"type": "SGD", "lr": 0.1}}  # Adam would enlarge roundings
 
 
 def train(project: Project, name: str, **changes: Any) -> dict[str, torch.Tensor]:
@@ -53,10 +58,9 @@ def test_its_own_step_is_srmodel_s(project: Project, plain: dict[str, torch.Tens
 
 
 def test_parts_of_a_batch_give_the_gradient_of_the_batch(project: Project):
-    sgd = {"train__optim_g": {"type": "SGD", "lr": 0.1}}  # Adam would enlarge roundings
-    whole = train(project, "whole", **sgd)
-    assert 0 < distance(train(project, "two", train__accum_iter=2, **sgd), whole) < 1e-5
-    assert 0 < distance(train(project, "four", train__accum_iter=4, **sgd), whole) < 1e-5
+    whole = train(project, "whole", **SGD)
+    assert 0 < distance(train(project, "two", train__accum_iter=2, **SGD), whole) < 1e-5
+    assert 0 < distance(train(project, "four", train__accum_iter=4, **SGD), whole) < 1e-5
 
 
 def test_clips_the_gradient(project: Project):
@@ -104,27 +108,46 @@ def test_mixed_precision_on_a_gpu(project: Project, amp: str):
 
 
 def test_memory_format_changes_nothing_but_roundings(project: Project):
-    sgd = {"train__optim_g": {"type": "SGD", "lr": 0.1}}
-    usual = train(project, "usual", **sgd)
-    assert distance(train(project, "last", train__channels_last=True, **sgd), usual) < 1e-4
+    usual = train(project, "usual", **SGD)
+    assert distance(train(project, "last", train__channels_last=True, **SGD), usual) < 1e-4
 
 
-def test_compiled_training(project: Project, monkeypatch: pytest.MonkeyPatch):
-    """The trained network is compiled, the names of the weights stay, EMA is not compiled."""
+KNOWN = {"network_g__dim": 16, "network_g__num_heads": 1}  # to the kernels
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+@pytest.mark.parametrize("amp", [None, "bf16"])
+def test_compiled_training(project: Project, monkeypatch: pytest.MonkeyPatch, amp: str | None):
+    """Compacter on a CPU is trained by the kernels, to the same weights; EMA stays plain."""
+    changed = []
+    monkeypatch.setattr(
+        restoration_model, "train_by_kernels", lambda net: changed.append(net) or by_kernels(net)
+    )
+    keys = {**KNOWN, **SGD, "train__amp": amp}
+    usual = train(project, "usual", **keys)
+    compiled = train(project, "compiled", train__compile=True, **keys)
+    assert len(changed) == 2  # a trial step first
+    assert compiled.keys() == usual.keys()
+    assert 0 < distance(compiled, usual) < (1e-5 if amp is None else 1e-3)
+
+
+def test_compiled_training_without_kernels(project: Project, monkeypatch: pytest.MonkeyPatch):
+    """The plain network is trained, and the log says why."""
+    usual = train(project, "usual", train__total_iter=1)
+    compiled = train(project, "compiled", train__compile=True, train__total_iter=1)
+    assert distance(compiled, usual) == 0
+    (log,) = (project.root / "experiments/compiled").glob("train_*.log")
+    assert "train: compile: the plain network is trained: the kernels need" in log.read_text()
+
+
+def test_other_networks_are_compiled_by_pytorch(project: Project, monkeypatch: pytest.MonkeyPatch):
+    """The names of the weights stay, EMA is not compiled."""
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: compiled.append(self))
-    weights = train(project, "compiled", train__compile=True)
-    assert [type(net).__name__ for net in compiled] == ["CompacterArch"] * 2  # a trial step first
+    other = {"type": "MSRResNet", "upscale": 2, "num_feat": 8, "num_block": 1}
+    weights = train(project, "compiled", network_g=other, train__compile=True)
+    assert [type(net).__name__ for net in compiled] == ["MSRResNet"] * 2  # a trial step first
     assert not any("_orig_mod" in key for key in weights)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-@pytest.mark.skipif(not hasattr(torch.amp, "GradScaler"), reason="torch 2.1's needs pkg_resources")
-def test_compiled_training_for_real(project: Project):
-    sgd = {"train__optim_g": {"type": "SGD", "lr": 0.1}}
-    usual = train(project, "usual", **sgd)
-    assert distance(train(project, "compiled", train__compile=True, **sgd), usual) < 1e-4
 
 
 @pytest.mark.parametrize(

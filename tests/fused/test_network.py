@@ -15,53 +15,15 @@ from compacter_arch import CompacterArch
 from compacter_arch.fused import FusedCompacter, UnavailableError, compiler
 from compacter_arch.inference import accelerate
 
+from .kernels import NETWORKS, SIZES, lively, needs_compiler, other_vectors
+
 FLAGS = compiler.FLAGS
-SETS = {  # by the widest vectors of x86 that the compiler may use
-    "native": (),
-    "AVX2": ("-mno-avx512f",),
-    "SSE": ("-mno-avx",),
-}
-SIZES = ((1, 3, 16, 16), (2, 3, 24, 40), (1, 3, 63, 130), (3, 3, 33, 8), (1, 3, 5, 7), (1, 3, 1, 1))
-NETWORKS = {
-    "default": {"num_blocks": 4},
-    "one block": {"num_blocks": 1},
-    "no shift": {"num_blocks": 2, "shift": False},
-    "no bias": {"num_blocks": 2, "position_bias": False},
-    "8 x 32": {"num_blocks": 2, "window_size": (8, 32)},
-    "4 x 12": {"num_blocks": 2, "window_size": (4, 12)},
-    "wide": {"num_blocks": 2, "dim": 64, "num_heads": 2, "expansion_ratio": 1.5},
-    "gray, x1": {"num_blocks": 2, "upscale": 1, "in_chans": 1},
-    "x3, skip": {"num_blocks": 2, "upscale": 3, "input_skip": True},
-}
-
-needs_compiler = pytest.mark.skipif(
-    not any(map(compiler.shutil.which, compiler.COMPILERS)), reason="no C++ compiler"
-)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of this test run alone, shared by its tests."""
-    home = tmp_path_factory.getbasetemp() / "kernels"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
-    return home / "compacter_arch"
 
 
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "compacter_arch"
-
-
-def lively(**options: object) -> CompacterArch:
-    """A network whose every parameter matters: an untrained one's biases are zero."""
-    torch.manual_seed(0)
-    network = CompacterArch(**options)  # type: ignore[arg-type]
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            scale = 0.5 if "table" in name else 0.1
-            parameter.add_(torch.randn_like(parameter) * scale)
-    return network.eval()
 
 
 def difference(network: CompacterArch, fused: FusedCompacter, x: torch.Tensor) -> float:
@@ -82,8 +44,7 @@ def test_results_are_those_of_the_plain_network(options: dict[str, object]):
 
 
 @needs_compiler
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="these flags are x86's")
-@pytest.mark.parametrize("flags", SETS.values(), ids=SETS)
+@other_vectors
 def test_results_with_the_vectors_of_other_machines(
     flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ):
