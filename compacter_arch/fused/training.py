@@ -71,7 +71,8 @@ class TrainedBlock(CompacterBlock):
         """(B, C, H, W) -> (B, C, H, W)."""
         if not wanted(x) or attn_mask is None:
             return super().forward(x, attn_mask)
-        casa, ffn = self.casa, self.ffn
+        casa: Any = self.casa
+        ffn: Any = self.ffn
         x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
         n = self.norm1(x)
         to_t = casa.channel_attention(n, nn.Identity(), n.shape[1])
