@@ -3,6 +3,7 @@
 The intermediate images of a network of this size travel to main memory and back. Computed a few
 rows at a time they stay in the cache, and what they need no longer depends on the height of the
 image: on one thread a tenth less time, and a quarter of SwinIR-light's memory (``benchmarks/``).
+Smaller bands cost more than they gain: each operation has threads to start and to wait for.
 
 Images are (B, H, W, C) here. Rows from H on are those from 0 on: the windows of a shifted grid
 wrap around.
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-BAND_PIXELS = 8192  # at 200 float32 channels 6.5 MB
+BAND_PIXELS = 8192  # for each thread; at 200 float32 channels 6.5 MB
 FEWEST_ROWS = 16  # of a wide image: the rows next to a band are computed twice
 
 is_compiling: Callable[[], bool] = getattr(torch.compiler, "is_compiling", lambda: False)  # 2.3
@@ -33,8 +34,8 @@ def rows_per_band(x: Tensor, multiple: int) -> int:
     traced = is_compiling() or torch.jit.is_tracing()
     if traced or torch.is_grad_enabled() or x.device.type != "cpu":
         return height
-    fewest = -(-FEWEST_ROWS // multiple)
-    return min(max(BAND_PIXELS // max(b * width * multiple, 1), fewest) * multiple, height)
+    pixels, fewest = BAND_PIXELS * torch.get_num_threads(), -(-FEWEST_ROWS // multiple)
+    return min(max(pixels // max(b * width * multiple, 1), fewest) * multiple, height)
 
 
 def spans(height: int, rows: int, start: int = 0) -> list[Rows]:

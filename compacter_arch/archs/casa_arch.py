@@ -183,7 +183,8 @@ class CASA(nn.Module):
             attended.append(project(x, *to_t))
         if self.interaction and len(attended) == 2:
             s, t = attended
-            attended = [torch.addcmul(s * torch.sigmoid(t), t, torch.sigmoid(s))]
+            gated = torch.addcmul(parts.pop(), s, t.sigmoid()) if parts else s * t.sigmoid()
+            attended = [torch.addcmul(gated, t, s.sigmoid())]
         return self.proj(reduce(torch.add, attended + parts))
 
     def spatial_attention(self, x: Tensor, v: Tensor, mask: Tensor | None, last: bool) -> Tensor:
