@@ -20,11 +20,9 @@ from .networks import Peer
 class DrawnDSGM(DSGM):
     """DSGM by the arrows of the paper's figure: both products are ``sigmoid(a) * GELU(b)``."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
-        x = x.permute(0, 2, 3, 1)
-        a, b = (self.branch(x, part) for part in (slice(self.hidden), slice(self.hidden, None)))
-        return self.fc_out(2 * torch.sigmoid(a) * F.gelu(b)).permute(0, 3, 1, 2)
+    def gate(self, a: Tensor, b: Tensor) -> Tensor:
+        """W_out (2 sigmoid(a) * GELU(b)): (B, H, W, C)."""
+        return self.fc_out(2 * torch.sigmoid(a) * F.gelu(b))
 
 
 class HeadedCASA(CASA):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .bands import in_bands, is_compiling, rows_per_band, with_halo
+from .bands import Rows, in_bands, is_compiling, rows_per_band, with_halo
 from .casa_arch import CASA
 from .dsgm_arch import DSGM, MLP
 from .window_attention import RelativePositionBias, as_window, attention_mask, padding_to_windows
@@ -37,13 +37,13 @@ class CompacterBlock(nn.Module):
         """(B, C, H, W) -> (B, C, H, W)."""
         x = self.casa(x, attn_mask, self.norm1).permute(0, 2, 3, 1)  # (B, H, W, C)
 
-        rows = rows_per_band(x, 8)
-        y = in_bands(lambda r: with_halo(self.feed_forward, x, r)[0], x, rows)
-        return y.permute(0, 3, 1, 2)
+        ffn: Any = self.ffn
 
-    def feed_forward(self, x: Tensor) -> list[Tensor]:
-        """DSGM(LN(x)) of (B, H, W, C), whose convolution sees one row further."""
-        return [self.ffn(self.norm2(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)]
+        def fed(rows: Rows) -> Tensor:
+            branches = with_halo(lambda x: ffn.branches(self.norm2(x)), x, rows)
+            return ffn.gate(*branches)
+
+        return in_bands(fed, x, rows_per_band(x, 8)).permute(0, 3, 1, 2)
 
 
 class CompacterArch(nn.Module):

@@ -36,16 +36,26 @@ class DSGM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        x = x.permute(0, 2, 3, 1)
-        a, b = (self.branch(x, part) for part in (slice(self.hidden), slice(self.hidden, None)))
-        y = torch.addcmul(torch.sigmoid(a) * b, F.gelu(b), a)
-        return self.fc_out(y).permute(0, 3, 1, 2)
+        return self.gate(*self.branches(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+
+    def branches(self, x: Tensor) -> list[Tensor]:
+        """a and b of (B, H, W, C), each (B, H, W, rC): a pixel follows from those around it.
+
+        Each by itself, as what follows is slower on halves of a tensor.
+        """
+        return [self.branch(x, part) for part in (slice(self.hidden), slice(self.hidden, None))]
+
+    def gate(self, a: Tensor, b: Tensor) -> Tensor:
+        """W_out (sigmoid(a) * b + GELU(b) * a): (B, H, W, C)."""
+        y = torch.sigmoid(a)
+        if torch.is_grad_enabled():
+            y = torch.addcmul(y * b, F.gelu(b), a)
+        else:  # in place: less to move
+            y.mul_(b).addcmul_(F.gelu(b), a)
+        return self.fc_out(y)
 
     def branch(self, x: Tensor, part: slice) -> Tensor:
-        """One half of the channels of DWConv3x3(W_in x): (B, H, W, C) -> (B, H, W, rC).
-
-        Each half by itself, as what follows is slower on halves of a tensor.
-        """
+        """One half of the channels of DWConv3x3(W_in x): (B, H, W, C) -> (B, H, W, rC)."""
         linear: Any = self.fc_in
         conv: Any = self.dwconv
         y = F.linear(x, linear.weight[part], linear.bias[part]).permute(0, 3, 1, 2)
@@ -71,5 +81,12 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        x = F.gelu(self.fc_in(x.permute(0, 2, 3, 1)))
-        return self.fc_out(x).permute(0, 3, 1, 2)
+        return self.gate(*self.branches(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+
+    def branches(self, x: Tensor) -> list[Tensor]:
+        """The hidden layer of (B, H, W, C), before its activation: (B, H, W, rC)."""
+        return [self.fc_in(x)]
+
+    def gate(self, hidden: Tensor) -> Tensor:
+        """W_out GELU(hidden): (B, H, W, C)."""
+        return self.fc_out(F.gelu(hidden))

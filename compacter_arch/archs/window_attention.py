@@ -8,6 +8,8 @@ Images are (B, H, W, C) here, windows (B, nH, nW, h * w, C).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,11 +41,10 @@ def window_partition(x: Tensor, window: tuple[int, int]) -> Tensor:
     return x.transpose(2, 3).flatten(3, 4)
 
 
-def window_reverse(windows: Tensor, window: tuple[int, int]) -> Tensor:
-    """(B, nH, nW, h * w, C) -> (B, H, W, C), the inverse of the partition."""
-    b, rows, columns, _, c = windows.shape
-    h, w = window
-    return windows.unflatten(3, (h, w)).transpose(2, 3).reshape(b, rows * h, columns * w, c)
+def window_reverse(parts: Sequence[Tensor], window: tuple[int, int]) -> Tensor:
+    """The inverse of the partition; (B, nH, nW, h * w, C') each, channels side by side."""
+    images = [part.unflatten(3, window).transpose(2, 3) for part in parts]
+    return torch.cat(images, -1).flatten(3, 4).flatten(1, 2)
 
 
 def attention_mask(
@@ -82,7 +83,7 @@ def attention_mask(
 
 def window_attention(
     q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None
-) -> Tensor:
+) -> list[Tensor]:
     """Dot-product attention of windows.
 
     On a GPU by PyTorch's fused kernels. On a CPU by two products and a softmax: for windows of 64
@@ -96,7 +97,7 @@ def window_attention(
         mask: (1 or nH, 1 or nW, 1 or heads, h * w, h * w), added to the logits.
 
     Returns:
-        (B, nH, nW, h * w, C).
+        The channels, (B, nH, nW, h * w, C) in all, in parts of some heads.
     """
     grid = q.shape[:3]
     q, k, v = (t.unflatten(-1, (num_heads, t.shape[-1] // num_heads)) for t in (q, k, v))
@@ -107,13 +108,13 @@ def window_attention(
             mask = mask.expand(*grid, -1, -1, -1).flatten(0, 2) if mask.shape[0] > 1 else mask[0]
         q, k, v = (t.flatten(0, 2).transpose(1, 2) for t in (q, k, v))
         y = F.scaled_dot_product_attention(q, k, v, mask, scale=1.0)
-        return y.transpose(1, 2).flatten(2).unflatten(0, grid)
+        return [y.transpose(1, 2).flatten(2).unflatten(0, grid)]
     if q.dtype != torch.float32:
         q, k, v = (t.transpose(3, 4) for t in (q, k, v))
-        return attend(q, k, v, mask).transpose(3, 4).flatten(4)
+        return [attend(q, k, v, mask).transpose(3, 4).flatten(4)]
     masks = [None] * num_heads if mask is None else mask.unbind(2)
     heads = zip(q.unbind(-2), k.unbind(-2), v.unbind(-2), masks, strict=True)
-    return torch.cat([attend(*head) for head in heads], -1)
+    return [attend(*head) for head in heads]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
