@@ -216,7 +216,7 @@ def test_device_that_is_not_there(project: Project, folder: Path):
 def test_without_kernels_the_plain_network(
     project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def none(constants: object) -> None:
+    def none(*arguments: object) -> None:
         raise UnavailableError("no C++ compiler found")
 
     monkeypatch.setattr(fused_network, "load_library", none)

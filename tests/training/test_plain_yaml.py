@@ -15,7 +15,8 @@ from compacter_arch.training.plain_yaml import DEEPEST, load_plain
 from ..reliability.option_mutations import LAUGHS, MERGES
 
 REFUSED = {
-    "deep": ("a: " + "[" * 50_000, "sections in one another"),  # PyYAML ends the process
+    # Before 6.0.4, which has a limit of its own, PyYAML ends the process.
+    "deep": ("a: " + "[" * 50_000, "sections in one another / maximum nesting depth"),
     "a little too deep": ("a: " + "[" * DEEPEST + "]" * DEEPEST, "sections in one another"),
     "aliases of aliases": (LAUGHS, "100,000 values"),
     "merges of merges": (MERGES, "100,000 values"),
@@ -41,7 +42,8 @@ def test_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: 
     start = time.process_time()
     with pytest.raises(UserError, match=r"^a.yml, line \d+: ") as caught:
         read_options(Path("a.yml"))
-    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert any(word in str(caught.value) for word in words.split(" / "))
+    assert "\n" not in str(caught.value)
     assert time.process_time() - start < 20  # rather than for ever
 
 
