@@ -2,7 +2,7 @@
 
 The intermediate images of a network of this size travel to main memory and back. Computed a few
 rows at a time they stay in the cache, and what they need no longer depends on the height of the
-image: on one thread a tenth less time, and a quarter of SwinIR-light's memory (``benchmarks/``).
+image: on one thread a tenth less time, and a third of SwinIR-light's memory (``benchmarks/``).
 Smaller bands cost more than they gain: each operation has threads to start and to wait for.
 
 Images are (B, H, W, C) here. Rows from H on are those from 0 on: the windows of a shifted grid
