@@ -32,9 +32,9 @@ class HeadedCASA(CASA):
         super().__init__(*args, **kwargs)
         self.temperature = nn.Parameter(torch.ones(self.num_heads))
 
-    def channel_attention(self, x: Tensor, norm: nn.Module, rows: int) -> tuple[Tensor, Tensor]:
+    def channel_attention(self, x: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         """Each head a projection of its own; see :class:`CASA`."""
-        m = moments(x, norm, rows)
+        m = moments(x, rows)
         weight = torch.cat([self.qkv.weight, self.qkv.bias[:, None]], 1)  # (3C, C + 1)
         heads = weight.unflatten(0, (3, self.num_heads, -1)).unbind(1)
         projections = [

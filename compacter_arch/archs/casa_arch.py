@@ -13,15 +13,16 @@ the (B, H, W, C) views used inside cost nothing.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bands import Rows, in_bands, rows_per_band, spans, with_halo
+from .bands import Rows, in_bands, may_overwrite, rows_per_band, spans, with_halo
 from .window_attention import (
+    AttentionMask,
     RelativePositionBias,
     as_window,
     attention_mask,
@@ -93,7 +94,7 @@ class CASA(nn.Module):
             init_projection(linear)
 
     def forward(
-        self, x: Tensor, attn_mask: Tensor | None = None, norm: nn.Module | None = None
+        self, x: Tensor, attn_mask: AttentionMask | None = None, norm: nn.Module | None = None
     ) -> Tensor:
         """Mix the tokens of an image.
 
@@ -112,38 +113,32 @@ class CASA(nn.Module):
         x = x.permute(0, 2, 3, 1)  # (B, H', W', C)
         if attn_mask is None and self.spatial:
             bias = None if self.bias is None else self.bias()
-            columns = x.shape[2] // self.window[1]
-            attn_mask = attention_mask(bias, self.shift, columns, self.window, x.device)
+            attn_mask = attention_mask(bias, self.shift, self.window, x.device)
 
         size, per_band = x.shape[1], rows_per_band(x, self.window[0])
-        shortcut, prenorm = (torch.zeros_like(x), nn.Identity()) if norm is None else (x, norm)
-        if per_band == size:  # the norm of the whole image, once
-            x, prenorm = prenorm(x), nn.Identity()
-        to_t = self.channel_attention(x, prenorm, per_band) if self.channel else None
+        shortcut, x = (torch.zeros_like(x), x) if norm is None else (x, norm(x))
+        to_t = self.channel_attention(x, per_band) if self.channel else None
 
         def mixed(rows: Rows) -> Tensor:
             last = bool(rows[1] == size + self.step[0])
-            values = with_halo(partial(self.values, norm=prenorm), x, rows)
-            return self.mix(values, to_t, attn_mask, last)
+            return self.mix(with_halo(self.values, x, rows), to_t, attn_mask, last)
 
         y = in_bands(mixed, shortcut, per_band, self.step[0])
         return y.permute(0, 3, 1, 2)[:, :, :height, :width]
 
-    def values(self, x: Tensor, norm: nn.Module) -> list[Tensor]:
-        """norm(x), its V and, if local, DWConv(V), which sees one row further: all (B, H, W, C)."""
-        x = norm(x)
+    def values(self, x: Tensor) -> list[Tensor]:
+        """x, its V and, if local, DWConv(V), which sees one row further: all (B, H, W, C)."""
         v = F.linear(x, self.qkv.weight[2 * self.dim :], self.qkv.bias[2 * self.dim :])
         x = x.to(v.dtype)  # once; under autocast every projection would cast it
         if self.local is None:
             return [x, v]
         return [x, v, self.local(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)]
 
-    def channel_attention(self, x: Tensor, norm: nn.Module, rows: int) -> tuple[Tensor, Tensor]:
-        """CWSA as a projection of norm(x); see :func:`channel_projection`.
+    def channel_attention(self, x: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+        """CWSA as a projection of its input; see :func:`channel_projection`.
 
         Args:
             x: (B, H, W, C).
-            norm: of x, to be applied here.
             rows: of a band.
 
         Returns:
@@ -152,7 +147,7 @@ class CASA(nn.Module):
         linear = self.qkv if self.qkv_channel is None else self.qkv_channel
         # In float32 at least: the moments of a large image exceed float16.
         with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
-            m = moments(x, norm, rows)
+            m = moments(x, rows)
             weight = torch.cat([linear.weight, linear.bias[:, None]], 1).to(m.dtype)
             projection = channel_projection(weight, m, self.temperature)
         return projection[..., :-1].contiguous(), projection[..., -1].contiguous()
@@ -161,15 +156,15 @@ class CASA(nn.Module):
         self,
         values: list[Tensor],
         to_t: tuple[Tensor, Tensor] | None,
-        mask: Tensor | None,
+        mask: AttentionMask | None,
         last: bool,
     ) -> Tensor:
         """Everything that follows from the pixels of whole rows of windows.
 
         Args:
-            values: normed input, values and, if local, convolved values, (B, rows, W, C).
+            values: see :meth:`values`, of these rows.
             to_t: see :meth:`channel_attention`; None without one.
-            mask: see :func:`attention_mask`.
+            mask: None without window attention.
             last: whether these are the last rows of the shifted image.
 
         Returns:
@@ -177,17 +172,21 @@ class CASA(nn.Module):
         """
         x, v, *parts = values  # parts: what is added up before the last projection
         attended = []
-        if self.spatial:
+        if self.spatial and mask is not None:
             attended.append(self.spatial_attention(x, v, mask, last))
         if to_t is not None:
             attended.append(project(x, *to_t))
         if self.interaction and len(attended) == 2:
             s, t = attended
-            gated = torch.addcmul(parts.pop(), s, t.sigmoid()) if parts else s * t.sigmoid()
-            attended = [torch.addcmul(gated, t, s.sigmoid())]
+            if may_overwrite():
+                gated = parts.pop().addcmul_(s, t.sigmoid()) if parts else s * t.sigmoid()
+                attended = [gated.addcmul_(t, s.sigmoid_())]
+            else:
+                gated = torch.addcmul(parts.pop(), s, t.sigmoid()) if parts else s * t.sigmoid()
+                attended = [torch.addcmul(gated, t, s.sigmoid())]
         return self.proj(reduce(torch.add, attended + parts))
 
-    def spatial_attention(self, x: Tensor, v: Tensor, mask: Tensor | None, last: bool) -> Tensor:
+    def spatial_attention(self, x: Tensor, v: Tensor, mask: AttentionMask, last: bool) -> Tensor:
         """SWSA: dot-product attention inside (shifted) windows; see :meth:`mix`."""
         if self.shift:
             x, v = (torch.roll(t, -self.step[1], 2) for t in (x, v))
@@ -196,10 +195,7 @@ class CASA(nn.Module):
         scale = (self.dim // self.num_heads) ** -0.25
         weight, bias = (p[: 2 * self.dim] * scale for p in (self.qkv.weight, self.qkv.bias))
         q, k = F.linear(x, weight.to(x.dtype), bias.to(x.dtype)).chunk(2, -1)
-        if mask is not None and self.shift:
-            inner = mask[:1].expand(q.shape[1] - last, -1, -1, -1, -1)
-            mask = torch.cat([inner, mask[1:]]) if last else mask[:1]
-        y = window_reverse(window_attention(q, k, v, self.num_heads, mask), self.window)
+        y = window_reverse(window_attention(q, k, v, self.num_heads, mask, last), self.window)
         return torch.roll(y, self.step[1], 2) if self.shift else y
 
 
@@ -244,13 +240,13 @@ class Gram(torch.autograd.Function):
         return n @ (grad + grad.mT)
 
 
-def moments(x: Tensor, norm: nn.Module, rows: int) -> Tensor:
-    """The sum over all pixels of [norm(x), 1]^T [norm(x), 1]: (B, H, W, C) -> (B, C + 1, C + 1)."""
+def moments(x: Tensor, rows: int) -> Tensor:
+    """The sum over all pixels of [x, 1]^T [x, 1]: (B, H, W, C) -> (B, C + 1, C + 1)."""
     exact = torch.promote_types(x.dtype, torch.float32)
     b, height, width, c = x.shape
     second, first = x.new_zeros(b, c, c, dtype=exact), x.new_zeros(b, 1, c, dtype=exact)
     for top, bottom in spans(height, rows):
-        n = norm(x[:, top:bottom]).flatten(1, 2).to(exact)  # (B, N, C)
+        n = x[:, top:bottom].flatten(1, 2).to(exact)  # (B, N, C)
         # Exporters, which want no gradient, get to see plain operations.
         second = second + (Gram.apply(n) if n.requires_grad else n.mT @ n)
         first = first + n.sum(1, keepdim=True)

@@ -10,7 +10,7 @@ table for all blocks), the shifted windows, the padding, the optional bilinear s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,13 @@ from torch.utils.checkpoint import checkpoint
 from .bands import Rows, in_bands, is_compiling, rows_per_band, with_halo
 from .casa_arch import CASA
 from .dsgm_arch import DSGM, MLP
-from .window_attention import RelativePositionBias, as_window, attention_mask, padding_to_windows
+from .window_attention import (
+    AttentionMask,
+    RelativePositionBias,
+    as_window,
+    attention_mask,
+    padding_to_windows,
+)
 
 FLAGS = "flags (input_skip, shift, spatial, interaction, num_heads, window height, window width)"
 
@@ -33,15 +39,13 @@ class CompacterBlock(nn.Module):
         self.norm1, self.casa = nn.LayerNorm(dim), casa
         self.norm2, self.ffn = nn.LayerNorm(dim), ffn
 
-    def forward(self, x: Tensor, attn_mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, attn_mask: AttentionMask | None) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         x = self.casa(x, attn_mask, self.norm1).permute(0, 2, 3, 1)  # (B, H, W, C)
-
-        ffn: Any = self.ffn
+        n, ffn = self.norm2(x), cast(Any, self.ffn)
 
         def fed(rows: Rows) -> Tensor:
-            branches = with_halo(lambda x: ffn.branches(self.norm2(x)), x, rows)
-            return ffn.gate(*branches)
+            return cast(Tensor, ffn.gate(*with_halo(ffn.branches, n, rows)))
 
         return in_bands(fed, x, rows_per_band(x, 8)).permute(0, 3, 1, 2)
 
@@ -154,14 +158,10 @@ class CompacterArch(nn.Module):
                 features = block(features, mask)
         return features
 
-    def attention_masks(self, features: Tensor) -> list[Tensor | None]:
+    def attention_masks(self, features: Tensor) -> list[AttentionMask]:
         """What the blocks add to their attention logits: the unshifted ones, the shifted ones."""
         bias = None if self.position_bias is None else self.position_bias()
-        columns = features.shape[3] // self.window[1]
-        return [
-            attention_mask(bias, shift, columns, self.window, features.device)
-            for shift in (False, any(self.shifts))
-        ]
+        return [attention_mask(bias, s, self.window, features.device) for s in (False, True)]
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .bands import may_overwrite
 from .casa_arch import init_projection
 
 
@@ -48,10 +49,10 @@ class DSGM(nn.Module):
     def gate(self, a: Tensor, b: Tensor) -> Tensor:
         """W_out (sigmoid(a) * b + GELU(b) * a): (B, H, W, C)."""
         y = torch.sigmoid(a)
-        if torch.is_grad_enabled():
-            y = torch.addcmul(y * b, F.gelu(b), a)
-        else:  # in place: less to move
+        if may_overwrite():
             y.mul_(b).addcmul_(F.gelu(b), a)
+        else:
+            y = torch.addcmul(y * b, F.gelu(b), a)
         return self.fc_out(y)
 
     def branch(self, x: Tensor, part: slice) -> Tensor:

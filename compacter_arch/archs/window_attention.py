@@ -1,7 +1,8 @@
 """Attention inside the (shifted) windows of an image, with a relative position bias.
 
-Source: Liu et al., Swin Transformer (ICCV 2021), sections 3.2 and figure 4. Ours: the masks of a
-shifted grid are kept as the few that differ, and an image may come in bands of whole windows.
+Source: Liu et al., Swin Transformer (ICCV 2021), sections 3.2 and figure 4. Ours: the mask of a
+shifted grid is kept as the two parts that it consists of, and an image may come in bands of whole
+windows.
 
 Images are (B, H, W, C) here, windows (B, nH, nW, h * w, C).
 """
@@ -9,10 +10,13 @@ Images are (B, H, W, C) here, windows (B, nH, nW, h * w, C).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .bands import may_overwrite
 
 FUSED = ("cuda",)  # devices where PyTorch's fused attention is the fastest
 
@@ -47,10 +51,23 @@ def window_reverse(parts: Sequence[Tensor], window: tuple[int, int]) -> Tensor:
     return torch.cat(images, -1).flatten(3, 4).flatten(1, 2)
 
 
+class AttentionMask(NamedTuple):
+    """What is added to the logits of attention.
+
+    Attributes:
+        bias: (heads, h * w, h * w), the position bias of all windows, or None.
+        border: (2, h * w, h * w), -inf between the pixels that must not see each other in the last
+            column of windows, and in the last row. None where the windows are not shifted.
+    """
+
+    bias: Tensor | None
+    border: Tensor | None
+
+
 def attention_mask(
-    bias: Tensor | None, shift: bool, columns: int, window: tuple[int, int], device: torch.device
-) -> Tensor | None:
-    """What is added to the logits: the position bias, and -inf between pixels that wrapped.
+    bias: Tensor | None, shift: bool, window: tuple[int, int], device: torch.device
+) -> AttentionMask:
+    """The mask of (shifted) windows.
 
     After the cyclic shift by half a window the last windows hold pixels from opposite borders of
     the image, which must not see each other (Swin Transformer, figure 4): in the last row of
@@ -59,30 +76,21 @@ def attention_mask(
     Args:
         bias: (heads, h * w, h * w), or None.
         shift: whether the windows are shifted.
-        columns: nW, windows in a row.
         window: (h, w).
-        device: of the result where there is no bias.
-
-    Returns:
-        (1, 1, heads, h * w, h * w) where nothing wrapped; else (2, nW, heads or 1, h * w, h * w),
-        first the mask of all rows of windows but the last, then that of the last. None where
-        nothing is to be added.
+        device: of the result.
     """
     if not shift:
-        return None if bias is None else bias[None, None]
+        return AttentionMask(bias, None)
     h, w = window
     y = (torch.arange(h, device=device) * 2 // h).repeat_interleave(w)  # (h * w,), 1: lower half
     x = (torch.arange(w, device=device) * 2 // w).repeat(h)  # 1: right half
-    last_row, last_column = y[:, None] != y[None, :], x[:, None] != x[None, :]
-    is_last = torch.arange(columns, device=device) == columns - 1
-    forbidden = is_last[:, None, None] & last_column  # (nW, h * w, h * w)
-    forbidden = torch.stack([forbidden, forbidden | last_row]).unsqueeze(2)
-    mask = torch.zeros(forbidden.shape, device=device).masked_fill(forbidden, float("-inf"))
-    return mask if bias is None else mask + bias
+    forbidden = torch.stack([half[:, None] != half[None, :] for half in (x, y)])
+    border = torch.zeros(forbidden.shape, device=device).masked_fill(forbidden, float("-inf"))
+    return AttentionMask(bias, border)
 
 
 def window_attention(
-    q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None
+    q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: AttentionMask, last: bool
 ) -> list[Tensor]:
     """Dot-product attention of windows.
 
@@ -94,35 +102,54 @@ def window_attention(
     Args:
         q, k, v: (B, nH, nW, h * w, C). The scale is in q already.
         num_heads: parts of the channels.
-        mask: (1 or nH, 1 or nW, 1 or heads, h * w, h * w), added to the logits.
+        mask: added to the logits.
+        last: whether the last row of windows is that of the image.
 
     Returns:
         The channels, (B, nH, nW, h * w, C) in all, in parts of some heads.
     """
     grid = q.shape[:3]
+    bias, border = mask.bias, mask.border
+    bias = None if bias is None else bias.to(q.dtype)
+    border = None if border is None else border[: 1 + last].to(q.dtype)
     q, k, v = (t.unflatten(-1, (num_heads, t.shape[-1] // num_heads)) for t in (q, k, v))
-    if mask is not None:
-        mask = mask.to(q.dtype).expand(-1, -1, num_heads, -1, -1)
     if q.device.type in FUSED:
-        if mask is not None:
-            mask = mask.expand(*grid, -1, -1, -1).flatten(0, 2) if mask.shape[0] > 1 else mask[0]
+        added = None if bias is None else bias[None]
+        if border is not None:
+            forbidden = forbid(q.new_zeros(*grid, 1, *border.shape[1:]), border).flatten(0, 2)
+            added = forbidden if added is None else forbidden + added
         q, k, v = (t.flatten(0, 2).transpose(1, 2) for t in (q, k, v))
-        y = F.scaled_dot_product_attention(q, k, v, mask, scale=1.0)
+        y = F.scaled_dot_product_attention(q, k, v, added, scale=1.0)
         return [y.transpose(1, 2).flatten(2).unflatten(0, grid)]
     if q.dtype != torch.float32:
         q, k, v = (t.transpose(3, 4) for t in (q, k, v))
-        return [attend(q, k, v, mask).transpose(3, 4).flatten(4)]
-    masks = [None] * num_heads if mask is None else mask.unbind(2)
-    heads = zip(q.unbind(-2), k.unbind(-2), v.unbind(-2), masks, strict=True)
-    return [attend(*head) for head in heads]
+        return [attend(q, k, v, bias, border).transpose(3, 4).flatten(4)]
+    biases = [None] * num_heads if bias is None else bias.unbind()
+    heads = zip(q.unbind(-2), k.unbind(-2), v.unbind(-2), biases, strict=True)
+    return [attend(*head, border) for head in heads]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, border: Tensor | None) -> Tensor:
     """Heads of :func:`window_attention`, one or several: (B, nH, nW, ..., h * w, C / heads)."""
-    logits = q @ k.mT
-    if mask is not None:
-        logits += mask
-    return logits.softmax(-1) @ v
+    if bias is not None and q.ndim == 5:  # bias and product at once
+        logits = torch.baddbmm(bias, q.flatten(0, 2), k.flatten(0, 2).mT).unflatten(0, q.shape[:3])
+    else:
+        logits = q @ k.mT
+        logits = logits if bias is None else logits.add_(bias)
+    if border is not None:
+        forbid(logits, border)
+    return torch.softmax(logits, -1, out=logits if may_overwrite() else None) @ v
+
+
+def forbid(logits: Tensor, border: Tensor) -> Tensor:
+    """Add in place what :class:`AttentionMask` has for the border: (B, nH, nW, ..., h * w, h * w).
+
+    Of the border its first part alone where these are not the last rows of windows.
+    """
+    logits[:, :, -1] += border[0]
+    if len(border) > 1:
+        logits[:, -1] += border[1]
+    return logits
 
 
 class RelativePositionBias(nn.Module):

@@ -238,11 +238,13 @@ def block_masks(bias: Tensor | None, shift: bool, casa: CASA) -> Tensor:
 
     Of four, those of windows elsewhere, in the last column, in the last row, and in both.
     """
-    h, w = casa.window
-    mask = attention_mask(bias, shift, 2, casa.window, torch.device("cpu"))
-    if mask is None:
-        mask = torch.zeros(1, 1, 1, 1, 1)
-    return vector(mask.flatten(0, 1).expand(-1, casa.num_heads, h * w, h * w))
+    pixels = casa.window[0] * casa.window[1]
+    bias, border = attention_mask(bias, shift, casa.window, torch.device("cpu"))
+    masks = torch.zeros(1, casa.num_heads, pixels, pixels)
+    if border is not None:
+        column, row = border
+        masks = torch.stack([torch.zeros_like(row), column, row, column + row])[:, None]
+    return vector((masks if bias is None else masks + bias).expand(-1, casa.num_heads, -1, -1))
 
 
 def folded(linear: nn.Linear, norm: nn.LayerNorm) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..archs import CompacterArch
@@ -55,7 +55,7 @@ def wanted(x: Tensor) -> bool:
 class TrainedCompacter(CompacterArch):
     """See :func:`train_by_kernels`."""
 
-    def attention_masks(self, features: Tensor) -> list[Tensor | None]:
+    def attention_masks(self, features: Tensor) -> list[Any]:
         """Those of windows elsewhere, in the last column, the last row, and both."""
         if not wanted(features):
             return super().attention_masks(features)
@@ -69,7 +69,7 @@ class TrainedBlock(CompacterBlock):
 
     sizes: Sizes
 
-    def forward(self, x: Tensor, attn_mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, attn_mask: Any) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         if not wanted(x) or attn_mask is None:
             return super().forward(x, attn_mask)
@@ -77,8 +77,8 @@ class TrainedBlock(CompacterBlock):
         ffn: Any = self.ffn
         x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
         n = self.norm1(x)
-        to_t = casa.channel_attention(n, nn.Identity(), n.shape[1])
-        n, v, local = casa.values(n, nn.Identity())
+        to_t = casa.channel_attention(n, n.shape[1])
+        n, v, local = casa.values(n)
         qk = F.linear(n, casa.qkv.weight[: 2 * casa.dim], casa.qkv.bias[: 2 * casa.dim])
         s = WindowAttention.apply(qk, v, attn_mask, casa.step, self.sizes)
         x = x + casa.proj(Interaction.apply(s, project(n, *to_t), local, self.sizes))

@@ -11,6 +11,7 @@ from compacter_arch import CASA
 from compacter_arch.archs.casa_arch import moments
 from compacter_arch.archs.window_attention import (
     attention_mask,
+    forbid,
     window_partition,
     window_reverse,
 )
@@ -48,7 +49,7 @@ def test_gradients_of_the_moments_to_second_order():
     x = torch.randn(2, 3, 2, 4, dtype=torch.float64, requires_grad=True)
 
     def of_pixels(x: torch.Tensor) -> torch.Tensor:
-        return moments(x, torch.nn.Identity(), rows=3)
+        return moments(x, rows=3)
 
     assert torch.autograd.gradcheck(of_pixels, x)
     assert torch.autograd.gradgradcheck(of_pixels, x)
@@ -81,11 +82,15 @@ def test_pixels_see_their_window_alone(shift):
 
 def test_mask_without_the_wrap_is_needed():
     """Half of the last windows is wrapped: the mask forbids exactly those pairs."""
-    mask = attention_mask(None, True, 3, (4, 4), torch.device("cpu"))
-    assert mask.shape == (2, 3, 1, 16, 16)
-    share = (mask == -torch.inf).float().mean((2, 3, 4)).tolist()
-    assert share == [[0, 0, 0.5], [0.5, 0.5, 0.75]]
-    assert attention_mask(None, False, 3, (4, 4), torch.device("cpu")) is None
+    bias, border = attention_mask(None, True, (4, 4), torch.device("cpu"))
+    assert bias is None and border.shape == (2, 16, 16)
+    for last, shares in [
+        (True, [[0, 0, 0.5], [0, 0, 0.5], [0.5, 0.5, 0.75]]),
+        (False, [[0, 0, 0.5]] * 3),  # rows of windows that are not the last of the image
+    ]:
+        logits = forbid(torch.zeros(1, 3, 3, 16, 16), border[: 1 + last])
+        assert (logits == -torch.inf).float().mean((0, 3, 4)).tolist() == shares
+    assert attention_mask(None, False, (4, 4), torch.device("cpu")) == (None, None)
 
 
 @given(
