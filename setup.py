@@ -50,7 +50,7 @@ setup(
     package_data={
         "compacter_arch.options": ["*.yml"],
         "compacter_arch.pretrained_models": ["*.pth"],
-        "compacter_arch": ["py.typed", "tables/*.csv", "fused/*.cpp", "fused/*.h"],
+        "compacter_arch": ["py.typed", "tables/*.csv", "execution/kernels/*.cpp", "execution/kernels/*.h"],
     },
     install_requires=[
         "basicsr>=1.4.2",

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from compacter_arch.archs import CompacterArch
 from compacter_arch.cli.arguments import positive
 from compacter_arch.errors import UserError
-from compacter_arch.fused import UnavailableError
+from compacter_arch.execution import UnavailableError
 from compacter_arch.inference import accelerate
 from compacter_arch.tables.complexity import (
     count_multi_adds,

@@ -1,58 +1,48 @@
-"""Compact adaptive self-attention (CASA), the token mixer of Compacter.
+"""Compact adaptive self-attention (CASA), the token mixer of Compacter (ACM MM 2024).
 
-Source: Compacter, A Lightweight Transformer for Image Restoration (ACM MM 2024). From the paper:
-one set of queries, keys and values for a spatial window attention and a channel attention, each
-output weighted by the sigmoid of the other, a depth-wise convolution on the values. Ours: the
-relative position bias, the shift of every second block, one head in the channel attention, the
-initialisation.
+From the paper: one projection to queries, keys and values for a spatial window attention (SWSA) and
+a channel attention (CWSA), each gated by the sigmoid of the other, and a depth-wise convolution of
+the values. Ours: the relative position bias, the shift of every second block, one head in the
+channel attention, the initialisation.
 
-Tensors are (B, C, H, W) at the interfaces and stay in the ``channels_last`` memory format, so that
-the (B, H, W, C) views used inside cost nothing.
+    x -> qkv -+-> Q, K, V -> SWSA -> S -+-> S * sigmoid(T) + T * sigmoid(S) -+
+              +-> Q, K, V -> CWSA -> T -+                                   (+) -> proj
+              +-> V -> depth-wise convolution 3x3 ---------------------------+
+
+Shapes: B batch, H x W image, C channels, h x w window, N = h * w pixels of a window, nW windows of
+an image, d = C / heads. Images are (B, C, H, W) between modules and (B, H, W, C) inside of them; in
+the ``channels_last`` memory format the two differ by a view.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bands import Rows, in_bands, may_overwrite, rows_per_band, spans, with_halo
-from .window_attention import (
-    AttentionMask,
-    RelativePositionBias,
-    as_window,
-    attention_mask,
-    padding_to_windows,
-    window_attention,
-    window_partition,
-    window_reverse,
-)
-
-NORM_EPS = 1e-4  # smallest L2 norm of a channel
+NORM_EPS = 1e-4  # the smallest L2 norm that a channel is divided by
 
 
 class CASA(nn.Module):
-    """Spatial window attention and channel attention from one projection, each gating the other.
+    """``proj(S * sigmoid(T) + T * sigmoid(S) + DWConv3x3(V))``.
 
-    ``y = W_o (S * sigmoid(T) + T * sigmoid(S) + DWConv3x3(V))`` with S the window attention and T
-    the channel attention of the same Q, K, V.
+    S is the attention among the pixels of a window, T that among the channels of the image.
 
     Args:
-        dim: channels C; a multiple of ``num_heads``. Heads of 16 channels keep the fused kernels.
-        num_heads: heads of the window attention.
+        dim: channels C; a multiple of ``num_heads``.
+        num_heads: heads of the window attention. Heads of 16 channels suit fused kernels.
         window_size: side of the window, or (height, width); even when ``shift`` is set.
         shift: move the windows by half their size, as in every second block.
-        position_bias: own a table of relative position biases. ``CompacterArch`` shares one table
-            between its blocks instead and passes it to :meth:`forward`.
+        position_bias: own a table of relative position biases. The blocks of ``CompacterArch``
+            share one instead.
         spatial, channel, local: keep the window attention, the channel attention, the depth-wise
             convolution (ablation).
         interaction: gate each attention by the other; otherwise they are added (ablation).
-        shared_projection: use the same Q, K, V for both attentions; otherwise the channel attention
-            has its own projection (ablation).
+        shared_projection: use one Q, K, V for both attentions; otherwise the channel attention has
+            its own (ablation).
     """
 
     def __init__(
@@ -77,193 +67,175 @@ class CASA(nn.Module):
             raise ValueError(f"CASA: a shifted window needs even sides, got {self.window}")
         if not (spatial or channel or local):
             raise ValueError("CASA: spatial, channel and local are all off, nothing is left")
-        self.dim, self.num_heads, self.shift = dim, num_heads, shift
-        self.step = (self.window[0] // 2, self.window[1] // 2) if shift else (0, 0)
-        self.spatial, self.channel, self.interaction = spatial, channel, interaction
+        self.num_heads, self.shift, self.interaction = num_heads, shift, interaction
+        self.spatial, self.channel = spatial, channel
 
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = projection(dim, 3 * dim)
         separate = spatial and channel and not shared_projection
-        self.qkv_channel = nn.Linear(dim, 3 * dim) if separate else None
+        self.qkv_channel = projection(dim, 3 * dim) if separate else None
         owns_table = position_bias and spatial
         self.bias = RelativePositionBias(self.window, num_heads) if owns_table else None
         if channel:
             self.temperature = nn.Parameter(torch.ones(1))
         self.local = nn.Conv2d(dim, dim, 3, padding=1, groups=dim) if local else None
-        self.proj = nn.Linear(dim, dim)
-        for linear in (m for m in self.children() if isinstance(m, nn.Linear)):
-            init_projection(linear)
+        self.proj = projection(dim, dim)
 
-    def forward(
-        self, x: Tensor, attn_mask: AttentionMask | None = None, norm: nn.Module | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix the tokens of an image.
 
         Args:
-            x: (B, C, H, W). H and W are padded to whole windows (zeros) where they are not.
-            attn_mask: :func:`attention_mask` of a shared bias. Made here when not given.
-            norm: of (B, H, W, C), over the channels. With it, the result is x + CASA(norm(x)).
+            x: (B, C, H, W). H and W are padded with zeros to whole windows.
+            mask: see :func:`attention_mask`; by default made from the own table.
 
         Returns:
             (B, C, H, W).
         """
-        height, width = x.shape[2:]
-        pad_h, pad_w = padding_to_windows(x, self.window)
-        if pad_h or pad_w:
-            x = F.pad(x, (0, pad_w, 0, pad_h))
-        x = x.permute(0, 2, 3, 1)  # (B, H', W', C)
-        if attn_mask is None and self.spatial:
+        (height, width), padding = x.shape[2:], padding_to_windows(x, self.window)
+        x = (F.pad(x, padding) if any(padding) else x).permute(0, 2, 3, 1)
+        q, k, v = self.qkv(x).chunk(3, -1)  # (B, H, W, C) each
+        s = self.spatial_attention(q, k, v, mask) if self.spatial else None
+        own = (q, k, v) if self.qkv_channel is None else self.qkv_channel(x).chunk(3, -1)
+        t = self.channel_attention(*own) if self.channel else None
+        local = None if self.local is None else convolve(self.local, v)
+        return self.aggregate(s, t, local).permute(0, 3, 1, 2)[:, :, :height, :width]
+
+    def spatial_attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """SWSA, the attention inside (shifted) windows: (B, H, W, C) each -> (B, H, W, C)."""
+        if mask is None:
             bias = None if self.bias is None else self.bias()
-            attn_mask = attention_mask(bias, self.shift, self.window, x.device)
-
-        size, per_band = x.shape[1], rows_per_band(x, self.window[0])
-        shortcut, x = (torch.zeros_like(x), x) if norm is None else (x, norm(x))
-        to_t = self.channel_attention(x, per_band) if self.channel else None
-
-        def mixed(rows: Rows) -> Tensor:
-            last = bool(rows[1] == size + self.step[0])
-            return self.mix(with_halo(self.values, x, rows), to_t, attn_mask, last)
-
-        y = in_bands(mixed, shortcut, per_band, self.step[0])
-        return y.permute(0, 3, 1, 2)[:, :, :height, :width]
-
-    def values(self, x: Tensor) -> list[Tensor]:
-        """x, its V and, if local, DWConv(V), which sees one row further: all (B, H, W, C)."""
-        v = F.linear(x, self.qkv.weight[2 * self.dim :], self.qkv.bias[2 * self.dim :])
-        x = x.to(v.dtype)  # once; under autocast every projection would cast it
-        if self.local is None:
-            return [x, v]
-        return [x, v, self.local(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)]
-
-    def channel_attention(self, x: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-        """CWSA as a projection of its input; see :func:`channel_projection`.
-
-        Args:
-            x: (B, H, W, C).
-            rows: of a band.
-
-        Returns:
-            Its weight, (B, C, C), and bias, (B, C).
-        """
-        linear = self.qkv if self.qkv_channel is None else self.qkv_channel
-        # In float32 at least: the moments of a large image exceed float16.
-        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
-            m = moments(x, rows)
-            weight = torch.cat([linear.weight, linear.bias[:, None]], 1).to(m.dtype)
-            projection = channel_projection(weight, m, self.temperature)
-        return projection[..., :-1].contiguous(), projection[..., -1].contiguous()
-
-    def mix(
-        self,
-        values: list[Tensor],
-        to_t: tuple[Tensor, Tensor] | None,
-        mask: AttentionMask | None,
-        last: bool,
-    ) -> Tensor:
-        """Everything that follows from the pixels of whole rows of windows.
-
-        Args:
-            values: see :meth:`values`, of these rows.
-            to_t: see :meth:`channel_attention`; None without one.
-            mask: None without window attention.
-            last: whether these are the last rows of the shifted image.
-
-        Returns:
-            (B, rows, W, C).
-        """
-        x, v, *parts = values  # parts: what is added up before the last projection
-        attended = []
-        if self.spatial and mask is not None:
-            attended.append(self.spatial_attention(x, v, mask, last))
-        if to_t is not None:
-            attended.append(project(x, *to_t))
-        if self.interaction and len(attended) == 2:
-            s, t = attended
-            if may_overwrite():
-                gated = parts.pop().addcmul_(s, t.sigmoid()) if parts else s * t.sigmoid()
-                attended = [gated.addcmul_(t, s.sigmoid_())]
-            else:
-                gated = torch.addcmul(parts.pop(), s, t.sigmoid()) if parts else s * t.sigmoid()
-                attended = [torch.addcmul(gated, t, s.sigmoid())]
-        return self.proj(reduce(torch.add, attended + parts))
-
-    def spatial_attention(self, x: Tensor, v: Tensor, mask: AttentionMask, last: bool) -> Tensor:
-        """SWSA: dot-product attention inside (shifted) windows; see :meth:`mix`."""
+            mask = attention_mask(bias, self.shift, q, self.window)
+        dy, dx = (self.window[0] // 2, self.window[1] // 2) if self.shift else (0, 0)
         if self.shift:
-            x, v = (torch.roll(t, -self.step[1], 2) for t in (x, v))
-        x, v = (window_partition(t, self.window) for t in (x, v))
-        # Both by the fourth root of a head's channels, which divides Q K^T by the square root.
-        scale = (self.dim // self.num_heads) ** -0.25
-        weight, bias = (p[: 2 * self.dim] * scale for p in (self.qkv.weight, self.qkv.bias))
-        q, k = F.linear(x, weight.to(x.dtype), bias.to(x.dtype)).chunk(2, -1)
-        y = window_reverse(window_attention(q, k, v, self.num_heads, mask, last), self.window)
-        return torch.roll(y, self.step[1], 2) if self.shift else y
+            q, k, v = (torch.roll(x, (-dy, -dx), (1, 2)) for x in (q, k, v))
+        y = self.window_attention(q, k, v, mask)
+        return torch.roll(y, (dy, dx), (1, 2)) if self.shift else y
+
+    def window_attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """Multi-head attention inside the windows of a grid: (B, H, W, C) each -> (B, H, W, C)."""
+        size = q.shape[1:3]
+        q, k, v = (to_windows(x, self.window, self.num_heads, mask.shape[0]) for x in (q, k, v))
+        mask = mask.to(q.dtype).expand(-1, self.num_heads, -1, -1).flatten(0, 1)
+        y = F.scaled_dot_product_attention(q, k, v, mask)
+        return from_windows(y, size, self.window, self.num_heads)
+
+    def channel_attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """CWSA, the attention among channels of the image: (B, H, W, C) each -> (B, H, W, C)."""
+        return v @ self.channel_map(q, k)[:, None].transpose(-1, -2).to(v.dtype)
+
+    def channel_map(self, q: Tensor, k: Tensor) -> Tensor:
+        """What each channel takes of every other one, (B, C, C): softmax of their cosine times t.
+
+        In float32, as the sums over all pixels exceed float16.
+        """
+        q, k = (F.normalize(x.flatten(1, 2).float(), dim=1, eps=NORM_EPS) for x in (q, k))
+        return (q.transpose(-1, -2) @ k * self.temperature).softmax(-1)
+
+    def aggregate(self, s: Tensor | None, t: Tensor | None, local: Tensor | None) -> Tensor:
+        """``proj(S * sigmoid(T) + T * sigmoid(S) + local)``, without those that are None."""
+        if s is not None and t is not None and self.interaction:
+            s, t = s * t.sigmoid(), t * s.sigmoid()
+        return self.proj(reduce(torch.add, [y for y in (s, t, local) if y is not None]))
 
 
-def channel_projection(weight: Tensor, m: Tensor, temperature: Tensor) -> Tensor:
-    """CWSA, the channel attention, as a projection of its input x.
+class RelativePositionBias(nn.Module):
+    """A learned bias for each head and relative offset (Swin Transformer, section 3.2).
 
-    T = V A^T with A = softmax(norm(Q)^T norm(K) t) over the channels, the norms along H * W. Q, K
-    and V being projections of x, Q^T K and the norms follow from the second moments of x alone:
-    Q^T K = W_q M W_k^T, with M the sum over all pixels of [x, 1]^T [x, 1] and the biases as last
-    column of W; and T = x (A W_v)^T is a projection of x too. So Q, K and their norms are never
-    needed for the whole image at once.
+    The table is (heads, 2h - 1, 2w - 1), so that its shape tells heads and window.
+    """
+
+    def __init__(self, window: tuple[int, int], num_heads: int) -> None:
+        super().__init__()
+        h, w = window
+        self.table = nn.Parameter(torch.zeros(num_heads, 2 * h - 1, 2 * w - 1))
+        nn.init.trunc_normal_(self.table, std=0.02)
+        y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+        y, x = y.flatten(), x.flatten()  # (N,)
+        offset_y, offset_x = y[:, None] - y + h - 1, x[:, None] - x + w - 1  # (N, N)
+        self.register_buffer("index", offset_y * (2 * w - 1) + offset_x, persistent=False)
+
+    def forward(self) -> Tensor:
+        """(heads, N, N), to be added to the attention logits."""
+        return self.table.flatten(1)[:, self.index]
+
+
+def attention_mask(
+    bias: Tensor | None, shift: bool, x: Tensor, window: tuple[int, int]
+) -> Tensor:
+    """What is added to the attention logits of the windows of an image.
+
+    The cyclic shift by half a window brings pixels from opposite borders of the image into the last
+    row and the last column of windows. They must not see each other (Swin Transformer, figure 4).
 
     Args:
-        weight: of x to Q, K and V, (3C, C + 1), the biases last.
-        m: (B, C + 1, C + 1), see :func:`moments`.
-        temperature: t, (1,).
+        bias: the position bias, (heads, N, N), or None.
+        shift: whether the windows are shifted.
+        x: the image, (B, H, W, C), in whole windows.
+        window: (h, w).
 
     Returns:
-        (B, C, C + 1), the biases last.
+        (1, heads or 1, N, N), and (nW, heads or 1, N, N) with -inf between pixels that must not see
+        each other where the windows are shifted.
     """
-    w_q, w_k, w_v = weight.chunk(3)  # each (C, C + 1)
-    qm, km = w_q @ m, w_k @ m  # (B, C, C + 1)
-    q_norm = (qm * w_q).sum(-1).clamp_min(NORM_EPS**2).sqrt()  # (B, C)
-    k_norm = (km * w_k).sum(-1).clamp_min(NORM_EPS**2).sqrt()
-    cosine = qm @ w_k.mT / (q_norm[:, :, None] * k_norm[:, None, :])  # (B, C, C)
-    return (cosine * temperature).softmax(-1) @ w_v
+    n = window[0] * window[1]
+    mask = x.new_zeros(1, 1, n, n) if bias is None else bias[None]
+    if not shift:
+        return mask
+    regions = []  # of rows, of columns: 0, 1 or 2
+    for size, side in zip(x.shape[1:3], window, strict=True):
+        i = torch.arange(size, device=x.device)
+        regions.append((i >= size - side).int() + (i >= size - side // 2).int())
+    region = (3 * regions[0][:, None] + regions[1])[None, ..., None]  # (1, H, W, 1)
+    region = to_windows(region, window, 1, 1)[..., 0]  # (nW, 1, N)
+    apart = region[..., None] != region[..., None, :]  # (nW, 1, N, N)
+    return mask + x.new_zeros(apart.shape).masked_fill(apart, float("-inf"))
 
 
-class Gram(torch.autograd.Function):
-    """n^T n: (B, N, C) -> (B, C, C). The gradient takes one product, where autograd takes two."""
+def to_windows(x: Tensor, window: tuple[int, int], num_heads: int, masks: int) -> Tensor:
+    """Cut (B, H, W, C) into windows and heads, for attention with 1 mask or with nW of them.
 
-    @staticmethod
-    def forward(ctx: Any, n: Tensor) -> Tensor:
-        """The product."""
-        ctx.save_for_backward(n)
-        return n.mT @ n
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        """n G + n G^T."""
-        (n,) = ctx.saved_tensors
-        return n @ (grad + grad.mT)
-
-
-def moments(x: Tensor, rows: int) -> Tensor:
-    """The sum over all pixels of [x, 1]^T [x, 1]: (B, H, W, C) -> (B, C + 1, C + 1)."""
-    exact = torch.promote_types(x.dtype, torch.float32)
+    Returns:
+        (B * nW, heads, N, d) or (B, nW * heads, N, d).
+    """
     b, height, width, c = x.shape
-    second, first = x.new_zeros(b, c, c, dtype=exact), x.new_zeros(b, 1, c, dtype=exact)
-    for top, bottom in spans(height, rows):
-        n = x[:, top:bottom].flatten(1, 2).to(exact)  # (B, N, C)
-        # Exporters, which want no gradient, get to see plain operations.
-        second = second + (Gram.apply(n) if n.requires_grad else n.mT @ n)
-        first = first + n.sum(1, keepdim=True)
-    count = first.new_full((b, 1, 1), height * width)
-    left, right = torch.cat([second, first], 1), torch.cat([first.mT, count], 1)
-    return torch.cat([left, right], 2)
+    h, w = window
+    x = x.reshape(b, height // h, h, width // w, w, num_heads, c // num_heads)
+    x = x.permute(0, 1, 3, 5, 2, 4, 6)  # (B, H / h, W / w, heads, h, w, d)
+    return x.reshape(-1, masks * num_heads, h * w, c // num_heads)
 
 
-def project(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(B, H, W, C) by (B, N, C) and (B, N), a projection for each image: (B, H, W, N)."""
-    weight, bias = weight.to(x.dtype), bias.to(x.dtype)
-    if len(weight) == 1:
-        return F.linear(x, weight[0], bias[0])
-    return torch.baddbmm(bias[:, None], x.flatten(1, 2), weight.mT).unflatten(1, x.shape[1:3])
+def from_windows(
+    x: Tensor, size: Sequence[int], window: tuple[int, int], num_heads: int
+) -> Tensor:
+    """The inverse of :func:`to_windows` for an image of ``size`` (H, W)."""
+    (height, width), (h, w) = size, window
+    x = x.reshape(-1, height // h, width // w, num_heads, h, w, x.shape[-1])
+    return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, height, width, num_heads * x.shape[-1])
 
 
-def init_projection(linear: nn.Linear) -> None:
-    """Truncated normal of 0.02 and zero bias; better at the start than PyTorch's default."""
+def as_window(window_size: int | Sequence[int]) -> tuple[int, int]:
+    """``8`` or ``[8, 32]`` as (height, width), both at least 1."""
+    h, w = (window_size, window_size) if isinstance(window_size, int) else window_size
+    if h < 1 or w < 1:
+        raise ValueError(f"window_size must be at least 1, got {window_size}")
+    return int(h), int(w)
+
+
+def padding_to_windows(x: Tensor, window: tuple[int, int]) -> tuple[int, int, int, int]:
+    """What (B, C, H, W) lacks to whole windows, in the order of ``F.pad``."""
+    (height, width), (h, w) = x.shape[2:], window
+    # In this form torch.export can prove that the padded size is a multiple of the window.
+    return 0, (width + w - 1) // w * w - width, 0, (height + h - 1) // h * h - height
+
+
+def convolve(conv: nn.Module, x: Tensor) -> Tensor:
+    """A convolution of (B, H, W, C)."""
+    y: Tensor = conv(x.permute(0, 3, 1, 2))
+    return y.permute(0, 2, 3, 1)
+
+
+def projection(c_in: int, c_out: int) -> nn.Linear:
+    """A linear layer with a truncated normal of 0.02, better at first than PyTorch's default."""
+    linear = nn.Linear(c_in, c_out)
     nn.init.trunc_normal_(linear.weight, std=0.02)
     nn.init.zeros_(linear.bias)
+    return linear

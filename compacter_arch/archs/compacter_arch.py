@@ -1,53 +1,52 @@
 """Compacter: a lightweight transformer for image restoration.
 
 Source: Wu, Li, Hu, Huang, "Compacter: A Lightweight Transformer for Image Restoration", ACM MM
-2024, pp. 3094-3103. From the paper's figures: the flat stack of blocks between two convolutions,
-the long residual, the reconstruction that alone differs between tasks. Its parameter counts at x2,
-x3 and x4 (393K, 399K, 408K) are met by the defaults below. Ours: the relative position bias (one
-table for all blocks), the shifted windows, the padding, the optional bilinear skip.
+2024, pp. 3094-3103. From the paper's figures: the flat stack of blocks (CTL in the paper) between
+two convolutions, the long residual, the reconstruction that alone differs between tasks. Its counts
+of parameters at x2, x3 and x4 (393K, 399K, 408K) are met by the defaults below. Ours: the position
+bias (one table for all blocks), the shifted windows, the padding, the optional input skip.
+
+    image -> conv_first -+-> 14 x [CASA, DSGM] -> conv_last -> (+) -> reconstruct -> (+) -> image
+               |         +--------------------------------------+                     |
+               +-> enlarged bilinearly (at scale 1, or with input_skip) --------------+
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .bands import Rows, in_bands, is_compiling, rows_per_band, with_halo
-from .casa_arch import CASA
+from .casa_arch import CASA, RelativePositionBias, as_window, attention_mask, padding_to_windows
 from .dsgm_arch import DSGM, MLP
-from .window_attention import (
-    AttentionMask,
-    RelativePositionBias,
-    as_window,
-    attention_mask,
-    padding_to_windows,
-)
 
 FLAGS = "flags (input_skip, shift, spatial, interaction, num_heads, window height, window width)"
 
 
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of (B, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class CompacterBlock(nn.Module):
-    """``x = x + CASA(LN(x)); x = x + DSGM(LN(x))``, the paper's CTL."""
+    """CASA and DSGM, each on the normalised image and added to the image."""
 
     def __init__(self, dim: int, casa: CASA, ffn: nn.Module) -> None:
         super().__init__()
-        self.norm1, self.casa = nn.LayerNorm(dim), casa
-        self.norm2, self.ffn = nn.LayerNorm(dim), ffn
+        self.norm1, self.casa = ChannelNorm(dim), casa
+        self.norm2, self.ffn = ChannelNorm(dim), ffn
 
-    def forward(self, x: Tensor, attn_mask: AttentionMask | None) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
-        x = self.casa(x, attn_mask, self.norm1).permute(0, 2, 3, 1)  # (B, H, W, C)
-        n, ffn = self.norm2(x), cast(Any, self.ffn)
-
-        def fed(rows: Rows) -> Tensor:
-            return cast(Tensor, ffn.gate(*with_halo(ffn.branches, n, rows)))
-
-        return in_bands(fed, x, rows_per_band(x, 8)).permute(0, 3, 1, 2)
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W); ``mask`` as for :class:`CASA`."""
+        x = x + self.casa(self.norm1(x), mask)
+        return x + self.ffn(self.norm2(x))
 
 
 class CompacterArch(nn.Module):
@@ -68,9 +67,6 @@ class CompacterArch(nn.Module):
             CASA, each can be switched off (ablation); see :class:`CASA`.
         ffn: ``dsgm``, or ``mlp`` for a plain MLP (ablation).
     """
-
-    flags: Tensor
-    position_bias: RelativePositionBias | None
 
     def __init__(
         self,
@@ -94,40 +90,32 @@ class CompacterArch(nn.Module):
         ffn: str = "dsgm",
     ) -> None:
         super().__init__()
-        if upscale not in (1, 2, 3, 4):
-            raise ValueError(f"CompacterArch: upscale must be 1, 2, 3 or 4, got {upscale}")
-        if in_chans not in (1, 3):
-            raise ValueError(f"CompacterArch: in_chans must be 1 or 3, got {in_chans}")
-        if ffn not in ("dsgm", "mlp"):
-            raise ValueError(f"CompacterArch: ffn must be 'dsgm' or 'mlp', got {ffn!r}")
+        for name, value, known in (
+            ("upscale", upscale, (1, 2, 3, 4)),
+            ("in_chans", in_chans, (1, 3)),
+            ("ffn", ffn, ("dsgm", "mlp")),
+        ):
+            if value not in known:
+                raise ValueError(f"CompacterArch: {name} must be one of {known}, got {value!r}")
         self.upscale, self.use_checkpoint = upscale, use_checkpoint
+        self.window, self.input_skip = as_window(window_size), input_skip or upscale == 1
         self.shifts = [shift and spatial and i % 2 == 1 for i in range(num_blocks)]
-        self.window = as_window(window_size)
-        self.input_skip = input_skip or upscale == 1
-        make_ffn = DSGM if ffn == "dsgm" else MLP
+        owns_table = spatial and position_bias
 
         self.conv_first = nn.Conv2d(in_chans, dim, 3, padding=1)
-        owns_table = spatial and position_bias
         self.position_bias = RelativePositionBias(self.window, num_heads) if owns_table else None
-        self.blocks = nn.ModuleList(
-            CompacterBlock(
-                dim,
-                CASA(
-                    dim,
-                    num_heads,
-                    self.window,
-                    shift=shifted,
-                    position_bias=False,
-                    spatial=spatial,
-                    channel=channel,
-                    local=local,
-                    interaction=interaction,
-                    shared_projection=shared_projection,
-                ),
-                make_ffn(dim, expansion_ratio),
+        self.blocks = nn.ModuleList()
+        for shifted in self.shifts:
+            casa = CASA(
+                *(dim, num_heads, self.window, shifted, False),
+                spatial=spatial,
+                channel=channel,
+                local=local,
+                interaction=interaction,
+                shared_projection=shared_projection,
             )
-            for shifted in self.shifts
-        )
+            feed_forward = (DSGM if ffn == "dsgm" else MLP)(dim, expansion_ratio)
+            self.blocks.append(CompacterBlock(dim, casa, feed_forward))
         self.conv_last = nn.Conv2d(dim, dim, 3, padding=1)
         self.reconstruct = nn.Conv2d(dim, in_chans * upscale**2, 3, padding=1)
 
@@ -138,30 +126,41 @@ class CompacterArch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> (B, in_chans, H * upscale, W * upscale)."""
         check_images(x, self.conv_first.in_channels)
-        height, width = x.shape[2:]
-        x = pad_image(x, self.window)
+        padding = padding_to_windows(x, self.window)
+        y = self.restore(self.pad(x, padding))
+        return F.pad(y, [-self.upscale * size for size in padding])  # crops
+
+    def restore(self, x: Tensor) -> Tensor:
+        """As :meth:`forward`, of an image of whole windows."""
         shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))
-        features = self.conv_last(self.body(shallow)) + shallow
-        y = F.pixel_shuffle(self.reconstruct(features), self.upscale)
+        y = self.conv_last(self.execute(shallow)) + shallow
+        y = F.pixel_shuffle(self.reconstruct(y), self.upscale)
         if self.input_skip:
-            y = y + self.enlarge(x)
-        return y[:, :, : height * self.upscale, : width * self.upscale].contiguous()
+            y = y + F.interpolate(x, scale_factor=float(self.upscale), mode="bilinear")
+        return y
 
-    def body(self, features: Tensor) -> Tensor:
-        """The blocks: (B, dim, H, W) -> (B, dim, H, W), whole windows."""
-        masks = self.attention_masks(features)
-        for block, shift in zip(self.blocks, self.shifts, strict=True):
-            mask = masks[shift]
+    def body(self, x: Tensor) -> Tensor:
+        """The blocks: (B, C, H, W) -> (B, C, H, W), H and W in whole windows."""
+        masks = self.attention_masks(x)
+        for block, shifted in zip(self.blocks, self.shifts, strict=True):
             if self.use_checkpoint and self.training:
-                features = checkpoint(block, features, mask, use_reentrant=False)
+                x = checkpoint(block, x, masks[shifted], use_reentrant=False)
             else:
-                features = block(features, mask)
-        return features
+                x = block(x, masks[shifted])
+        return x
 
-    def attention_masks(self, features: Tensor) -> list[AttentionMask]:
-        """What the blocks add to their attention logits: the unshifted ones, the shifted ones."""
+    execute = body  # called by `forward`; `compacter_arch.execution` sets a faster equal here
+
+    def attention_masks(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The masks of the windows of (B, C, H, W): of unshifted blocks, and of shifted ones."""
         bias = None if self.position_bias is None else self.position_bias()
-        return [attention_mask(bias, s, self.window, features.device) for s in (False, True)]
+        x, shift = x.permute(0, 2, 3, 1), any(self.shifts)
+        return tuple(attention_mask(bias, s, x, self.window) for s in (False, shift))
+
+    def pad(self, x: Tensor, padding: Sequence[int]) -> Tensor:
+        """Pad (B, C, H, W) by its mirror image, or by its border where it is too small for that."""
+        small = 2 * x.shape[2] <= self.window[0] or 2 * x.shape[3] <= self.window[1]
+        return F.pad(x, padding, "replicate" if small else "reflect")
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -177,51 +176,30 @@ class CompacterArch(nn.Module):
         own_flags = {"flags": self.flags} if "flags" in state_dict else {}
         return super().load_state_dict({**state_dict, **own_flags}, strict, assign)
 
-    def enlarge(self, x: Tensor) -> Tensor:
-        """The input at the size of the output, by bilinear interpolation."""
-        if self.upscale == 1:
-            return x
-        return F.interpolate(x, scale_factor=self.upscale, mode="bilinear", align_corners=False)
-
 
 def check_images(x: Tensor, in_chans: int) -> None:
     """Refuse what is no (B, in_chans, H, W) with pixels; not while the network is traced."""
-    traced = is_compiling() or torch.jit.is_tracing()
+    traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
     if not traced and (x.ndim != 4 or x.shape[1] != in_chans or 0 in x.shape[2:]):
         raise ValueError(f"expected images (B, {in_chans}, H, W), got {tuple(x.shape)}")
 
 
-def pad_image(x: Tensor, window: tuple[int, int]) -> Tensor:
-    """Pad (B, C, H, W) to whole windows: mirrored; the border repeated where too small for that."""
-    pad_h, pad_w = padding_to_windows(x, window)
-    small = x.shape[2] <= pad_h or x.shape[3] <= pad_w
-    return F.pad(x, (0, pad_w, 0, pad_h), "replicate" if small else "reflect")
-
-
 def deduce_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The constructor's arguments that a state dict was saved with, from its keys and shapes alone.
-
-    Args:
-        state: parameters by name, as ``CompacterArch.state_dict()`` gives them.
-
-    Returns:
-        Keyword arguments for :class:`CompacterArch`; ``load_state_dict(state, strict=True)`` fits.
+    """The keyword arguments of the :class:`CompacterArch` that a state dict was saved from.
 
     Raises:
         KeyError: the state dict is not a Compacter's.
     """
     dim, in_chans = state["conv_first.weight"].shape[:2]
-    input_skip, shift, spatial, interaction, num_heads, height, width = state["flags"].tolist()
-    ffn = "dsgm" if "blocks.0.ffn.dwconv.weight" in state else "mlp"
-    hidden = state["blocks.0.ffn.fc_out.weight"].shape[1]
+    input_skip, shift, spatial, interaction, num_heads, *window = state["flags"].tolist()
     return {
         "upscale": round((state["reconstruct.weight"].shape[0] / in_chans) ** 0.5),
         "in_chans": in_chans,
         "dim": dim,
         "num_blocks": 1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks.")),
         "num_heads": num_heads,
-        "window_size": (height, width),
-        "expansion_ratio": hidden / dim,
+        "window_size": tuple(window),
+        "expansion_ratio": state["blocks.0.ffn.fc_out.weight"].shape[1] / dim,
         "input_skip": bool(input_skip),
         "shift": bool(shift),
         "position_bias": "position_bias.table" in state,
@@ -230,5 +208,5 @@ def deduce_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "local": "blocks.0.casa.local.weight" in state,
         "interaction": bool(interaction),
         "shared_projection": "blocks.0.casa.qkv_channel.weight" not in state,
-        "ffn": ffn,
+        "ffn": "dsgm" if "blocks.0.ffn.dwconv.weight" in state else "mlp",
     }

@@ -26,7 +26,7 @@ import torch
 
 from ..archs import CompacterArch
 from ..errors import UserError
-from .network import ExportedCompacter, has_half
+from ..execution.exported import ExportedCompacter, has_half
 from .onnx_file import onnx_bytes
 from .quantization import quantize
 

@@ -22,7 +22,7 @@ import torch
 
 from ..archs import CompacterArch
 from ..errors import UserError
-from .network import ExportedCompacter
+from ..execution.exported import ExportedCompacter
 
 OPSET = 17
 EXAMPLE = 33, 47  # pixels of the image that is traced

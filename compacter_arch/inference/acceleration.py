@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..archs import CompacterArch
-from ..fused import FusedCompacter, UnavailableError
+from ..execution import UnavailableError
+from ..execution.kernels import FusedCompacter
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -28,7 +29,7 @@ class Autocast(nn.Module):
 def accelerate(network: nn.Module, precision: str = "fp32") -> nn.Module:
     """A network for inference, as fast as it can be had where its weights are.
 
-    On a CPU that is :class:`~compacter_arch.fused.FusedCompacter`; on a GPU the network itself
+    On a CPU that is :class:`~compacter_arch.execution.kernels.FusedCompacter`; on a GPU the network itself
     under autocast. The weights are those of now.
 
     Args:

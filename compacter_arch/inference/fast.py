@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..fused import UnavailableError
+from ..execution import UnavailableError
 from .acceleration import accelerate
 from .loading import load_model
 

@@ -16,7 +16,8 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer, lr_scheduler
 
 from ..archs import CompacterArch
-from ..fused import UnavailableError, train_by_kernels
+from ..execution import UnavailableError
+from ..execution.kernels import train_by_kernels
 from .validation import validate
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,7 +53,7 @@ class RestorationModel(SRModel):
     - accum_iter: a batch passes through the network in this many parts: the same gradient in
       less memory. It must divide ``batch_size_per_gpu``.
     - compile: the network that is trained is compiled: by ``torch.compile``, and Compacter on a CPU
-      by :func:`~compacter_arch.fused.train_by_kernels`.
+      by :func:`~compacter_arch.execution.kernels.train_by_kernels`.
     - channels_last: keep its weights and images in that memory format.
 
     Validation and testing use the plain network in float32; see :mod:`.validation`. Of several

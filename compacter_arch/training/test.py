@@ -7,7 +7,7 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.models import build_model
 from basicsr.utils import make_exp_dirs
 
-from ..fused import UnavailableError
+from ..execution import UnavailableError
 from ..inference import accelerate
 from .nonfinite import check_metrics
 from .options import Options

@@ -8,13 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compacter_arch import CASA
-from compacter_arch.archs.casa_arch import moments
-from compacter_arch.archs.window_attention import (
-    attention_mask,
-    forbid,
-    window_partition,
-    window_reverse,
-)
+from compacter_arch.archs.casa_arch import attention_mask, from_windows, to_windows
 
 from .reference import HALF_TYPES, casa_reference
 
@@ -44,17 +38,6 @@ def test_equals_reference_in_value_and_gradient(shift, window, size):
         torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-5)
 
 
-def test_gradients_of_the_moments_to_second_order():
-    """As penalties on gradients need them."""
-    x = torch.randn(2, 3, 2, 4, dtype=torch.float64, requires_grad=True)
-
-    def of_pixels(x: torch.Tensor) -> torch.Tensor:
-        return moments(x, rows=3)
-
-    assert torch.autograd.gradcheck(of_pixels, x)
-    assert torch.autograd.gradgradcheck(of_pixels, x)
-
-
 @pytest.mark.parametrize("shift", [False, True])
 def test_fused_kernel_without_gradient_equals_reference(shift):
     casa = randomised(CASA(32, num_heads=2, window_size=4, shift=shift)).float()
@@ -82,15 +65,13 @@ def test_pixels_see_their_window_alone(shift):
 
 def test_mask_without_the_wrap_is_needed():
     """Half of the last windows is wrapped: the mask forbids exactly those pairs."""
-    bias, border = attention_mask(None, True, (4, 4), torch.device("cpu"))
-    assert bias is None and border.shape == (2, 16, 16)
-    for last, shares in [
-        (True, [[0, 0, 0.5], [0, 0, 0.5], [0.5, 0.5, 0.75]]),
-        (False, [[0, 0, 0.5]] * 3),  # rows of windows that are not the last of the image
-    ]:
-        logits = forbid(torch.zeros(1, 3, 3, 16, 16), border[: 1 + last])
-        assert (logits == -torch.inf).float().mean((0, 3, 4)).tolist() == shares
-    assert attention_mask(None, False, (4, 4), torch.device("cpu")) == (None, None)
+    bias, x = torch.rand(2, 16, 16), torch.zeros(1, 12, 8, 6)
+    mask = attention_mask(bias, True, x, (4, 4))
+    assert mask.shape == (6, 2, 16, 16)
+    share = (mask == -torch.inf).float().mean((1, 2, 3)).reshape(3, 2)
+    assert share.tolist() == [[0, 0.5], [0, 0.5], [0.5, 0.75]]
+    assert torch.equal(mask[0], bias)
+    assert torch.equal(attention_mask(bias, False, x, (4, 4)), bias[None])
 
 
 @given(
@@ -99,13 +80,16 @@ def test_mask_without_the_wrap_is_needed():
     rows=st.integers(1, 3),
     columns=st.integers(1, 3),
     batch=st.integers(1, 2),
+    own_masks=st.booleans(),
 )
-def test_partition_and_reverse_are_inverse(h, w, rows, columns, batch):
+def test_windows_and_back_are_inverse(h, w, rows, columns, batch, own_masks):
     x = torch.randn(batch, rows * h, columns * w, 12)
-    windows = window_partition(x, (h, w))
-    assert windows.shape == (batch, rows, columns, h * w, 12)
-    assert torch.equal(windows[0, -1, -1].reshape(h, w, 12), x[0, -h:, -w:])
-    assert torch.equal(window_reverse(windows.split([1, x.shape[-1] - 1], -1), (h, w)), x)
+    masks = rows * columns if own_masks else 1
+    windows = to_windows(x, (h, w), 3, masks)
+    assert windows.shape == (batch * rows * columns // masks, masks * 3, h * w, 4)
+    last = windows.reshape(batch, rows, columns, 3, h, w, 4)[0, -1, -1, 1]
+    assert torch.equal(last, x[0, -h:, -w:, 4:8])
+    assert torch.equal(from_windows(windows, x.shape[1:3], (h, w), 3), x)
 
 
 @pytest.mark.parametrize("off", SWITCHES)
@@ -145,38 +129,6 @@ def test_channel_attention_stays_finite_in_half_precision(dtype):
     half = casa.to(dtype)(x.to(dtype))
     assert half.isfinite().all()
     torch.testing.assert_close(half.float(), exact, rtol=2e-2, atol=2e-2)
-
-
-BANDS = {"one row of windows": 1, "two, the last alone": 2 * 2 * 4 * 16, "all": 10**6}
-
-
-@pytest.mark.parametrize("pixels", BANDS.values(), ids=BANDS)
-@pytest.mark.parametrize("off", [None, *SWITCHES])
-@pytest.mark.parametrize("shift", [False, True])
-def test_bands_equal_the_whole_image(monkeypatch, shift, off, pixels):
-    """Without gradients the image is computed in bands; with gradients it is not."""
-    monkeypatch.setattr("compacter_arch.archs.bands.BAND_PIXELS", pixels)
-    monkeypatch.setattr("compacter_arch.archs.bands.FEWEST_ROWS", 1)
-    switches = {} if off is None else {off: False}
-    casa = randomised(CASA(6, num_heads=2, window_size=4, shift=shift, **switches))
-    norm = randomised(torch.nn.LayerNorm(6))
-    x = torch.randn(2, 6, 20, 16, dtype=torch.float64)
-    whole, normed = casa(x), casa(x, norm=norm)
-    expected = x + casa(norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
-    torch.testing.assert_close(normed, expected, rtol=0, atol=1e-10)
-    with torch.no_grad():
-        torch.testing.assert_close(casa(x), whole, rtol=0, atol=1e-10)
-        torch.testing.assert_close(casa(x, norm=norm), normed, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("shift", [False, True])
-def test_fused_attention_of_a_gpu_equals_the_products_of_a_cpu(monkeypatch, shift):
-    """Two branches of one function, both computed here."""
-    casa = randomised(CASA(6, num_heads=2, window_size=4, shift=shift))
-    x = torch.randn(2, 6, 8, 12, dtype=torch.float64)
-    products = casa(x)
-    monkeypatch.setattr("compacter_arch.archs.window_attention.FUSED", ("cpu",))
-    torch.testing.assert_close(casa(x), products, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(

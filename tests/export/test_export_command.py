@@ -13,7 +13,7 @@ from compacter_arch.export.formats import any_size
 from compacter_arch.inference import load_model
 from compacter_arch.zoo import weights_file
 
-from .test_network import network
+from ..execution.test_exported import network
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import compacter_arch.fused.network as fused_network
-from compacter_arch.fused import UnavailableError
+import compacter_arch.execution.kernels.inference as fused_network
+from compacter_arch.execution import UnavailableError
 from compacter_arch.inference import load_model
 from compacter_arch.inference.encoding import write_photo
 from compacter_arch.inference.images import ORIENTATION, Photo, read_photo, split_alpha

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from compacter_arch.fused import train_by_kernels as by_kernels
+from compacter_arch.execution.kernels import train_by_kernels as by_kernels
 from compacter_arch.models import restoration_model
 
 from ..conftest import Project

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from compacter_arch import restore
 from compacter_arch.errors import UserError
-from compacter_arch.fused import UnavailableError
+from compacter_arch.execution import UnavailableError
 from compacter_arch.inference import accelerate
 
 from ..inference.tools import tiny

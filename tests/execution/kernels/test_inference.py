@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from compacter_arch import CompacterArch
-from compacter_arch.fused import FusedCompacter, UnavailableError, compiler
+from compacter_arch.execution import UnavailableError
+from compacter_arch.execution.kernels import FusedCompacter, compiler
 from compacter_arch.inference import accelerate
 
 from .kernels import NETWORKS, SIZES, lively, needs_compiler, other_vectors

@@ -6,8 +6,7 @@ instructions and for the network's sizes; nothing but a C++ compiler is needed. 
 whole block, for inference; ``training.cpp`` has the parts that PyTorch trains slowly.
 """
 
-from .compiler import UnavailableError
-from .network import FusedCompacter
+from .inference import FusedCompacter
 from .training import train_by_kernels
 
-__all__ = ["FusedCompacter", "UnavailableError", "train_by_kernels"]
+__all__ = ["FusedCompacter", "train_by_kernels"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from compacter_arch import CompacterArch
-from compacter_arch.fused import compiler
+from compacter_arch.execution.kernels import compiler
 
 FLAGS = {  # by the widest vectors of x86 that the compiler may use
     "native": (),

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from ..atomic import copy_file
+from ...atomic import copy_file
+from ..stock import UnavailableError
 
 SOURCES = Path(__file__).parent
 HEADER = "vectors.h"
@@ -27,10 +28,6 @@ FLAGS = (
     "-shared",
     "-pthread",
 )
-
-
-class UnavailableError(Exception):
-    """The kernels cannot be had here, or not for this network; says why in one line."""
 
 
 def find_compiler() -> str:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from compacter_arch import CompacterArch
-from compacter_arch.fused import UnavailableError, compiler, train_by_kernels, training
+from compacter_arch.execution import UnavailableError
+from compacter_arch.execution.kernels import compiler, train_by_kernels, training
 
 from .kernels import NETWORKS, SIZES, lively, needs_compiler, other_vectors
 
@@ -131,9 +132,9 @@ def test_the_kernels_are_used_and_only_where_gradients_are_wanted(monkeypatch: p
 def test_the_number_of_threads_changes_no_bit_of_the_kernels():
     torch.manual_seed(0)
     sizes = tuple(training.kernel_constants(CompacterArch()).items())
-    qk, v = torch.randn(3, 16, 24, 96), torch.randn(3, 16, 24, 48)
+    q, k, v = torch.randn(3, 3, 16, 24, 48)
     masks = torch.randn(4, 3, 64, 64)
-    arguments = [t.requires_grad_() for t in (qk, v, masks)]
+    arguments = [t.requires_grad_() for t in (q, k, v, masks)]
     threads, results = torch.get_num_threads(), []
     try:
         for count in (1, 2, 5):

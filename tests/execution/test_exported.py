@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from compacter_arch import CompacterArch
-from compacter_arch.export.network import ExportedCompacter, has_half
+from compacter_arch.execution.exported import ExportedCompacter, has_half
 
 # Four of eight rows are as many as have to be added, one more than can be mirrored.
 SIZES = [(1, 1, 1), (2, 7, 5), (1, 4, 30), (1, 17, 23), (2, 16, 24), (1, 33, 8)]

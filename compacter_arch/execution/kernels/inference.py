@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..archs import CASA, DSGM, CompacterArch
-from ..archs.casa_arch import channel_projection
-from ..archs.compacter_arch import CompacterBlock, deduce_options
-from ..archs.window_attention import attention_mask
-from .compiler import UnavailableError, has_bf16, load_library
+from ...archs import DSGM, CompacterArch
+from ...archs.compacter_arch import CompacterBlock, deduce_options
+from ..moments import assemble, channel_map
+from ..stock import UnavailableError, find_modified
+from .compiler import has_bf16, load_library
 
 MULTIPLE = 16  # channels and pixels of a vector, on the CPU with the widest ones
 MAX_WINDOW = 256  # pixels of a window: all that is known of one lies on the stack of a thread
@@ -27,19 +27,21 @@ class FusedCompacter(CompacterArch):
     The weights are taken over from ``network``; later changes of them are not seen.
 
     Args:
-        network: any device and mode; it stays as it is.
+        network: as :mod:`compacter_arch.archs` built it, on any device, in any mode. It stays as it
+            is.
         dtype: ``torch.float32``; or ``torch.bfloat16``, the type of the factors of all matrix
             products in the blocks, while sums, norms and images stay float32.
 
     Raises:
-        UnavailableError: no compiler; no bfloat16 on this CPU; a design or size of network that
-            the kernels were not written for.
+        UnavailableError: the network was changed after it was built, by a hook or a wrapped layer
+            for example; no compiler; no bfloat16 on this CPU; a design or size of network that the
+            kernels were not written for.
     """
 
     def __init__(self, network: CompacterArch, dtype: torch.dtype = torch.float32) -> None:
+        check_design(network)
         state = network.state_dict()
         super().__init__(**deduce_options(state))
-        check_design(self)
         if dtype not in (torch.float32, torch.bfloat16):
             raise UnavailableError(f"no kernels for {dtype}")
         if dtype == torch.bfloat16 and not has_bf16():
@@ -52,8 +54,13 @@ class FusedCompacter(CompacterArch):
         self.dtype, self.library = dtype, load_library("block.cpp", constants)
         blocks: Any = self.blocks
         with torch.no_grad():
-            bias = None if self.position_bias is None else self.position_bias()
-            masks = {shift: block_masks(bias, shift, blocks[0].casa) for shift in set(self.shifts)}
+            # Of an image of two by two windows: elsewhere, in the last column, in the last row, and
+            # in both.
+            sides = [2 * side for side in self.window]
+            masks = [
+                vector(mask.expand(-1, constants["HEADS"], -1, -1))
+                for mask in self.attention_masks(torch.zeros(1, 1, *sides))
+            ]
             self.kernels = [
                 FusedBlock(block, masks[shift], dtype)
                 for block, shift in zip(blocks, self.shifts, strict=True)
@@ -74,9 +81,9 @@ class FusedCompacter(CompacterArch):
             raise ValueError(f"FusedCompacter needs float32 on a CPU, got {x.dtype} on {x.device}")
         return super().forward(x)
 
-    def body(self, features: Tensor) -> Tensor:
+    def execute(self, x: Tensor) -> Tensor:
         """The blocks: (B, C, H, W) -> (B, C, H, W)."""
-        x = features.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+        x = x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
         v, y = torch.empty_like(x), torch.empty_like(x)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # PyTorch's would go on looking for work, in the way of ours
@@ -102,22 +109,20 @@ def check_design(network: CompacterArch) -> None:
     Raises:
         UnavailableError: says what.
     """
-    block: Any = network.blocks[0]
-    casa, ffn = block.casa, block.ffn
-    complete = (
-        isinstance(ffn, DSGM)
-        and casa.spatial
-        and casa.interaction
-        and casa.local is not None
-        and casa.channel
-        and casa.qkv_channel is None
-    )
-    if not complete:
-        raise UnavailableError("the kernels know the complete CASA and DSGM alone")
-    pixels = casa.window[0] * casa.window[1]
+    if difference := find_modified(network):
+        raise UnavailableError(f"the network was changed: {difference}")
+    for block, shift in zip(network.blocks, network.shifts, strict=True):
+        casa: Any = block.casa
+        complete = casa.spatial and casa.channel and casa.interaction and casa.local is not None
+        if not complete or casa.qkv_channel is not None or not isinstance(block.ffn, DSGM):
+            raise UnavailableError("the kernels know the complete CASA and DSGM alone")
+        if casa.shift != shift or casa.window != network.window:
+            raise UnavailableError("the kernels know the shifts of a stock network alone")
+    pixels = network.window[0] * network.window[1]
+    constants = kernel_constants(network)
     sizes = {
-        "dim / num_heads": casa.dim // casa.num_heads,
-        "dim x expansion_ratio": ffn.fc_out.in_features,
+        "dim / num_heads": constants["DIM"] // constants["HEADS"],
+        "dim x expansion_ratio": constants["HIDDEN"],
         "pixels of a window": pixels,
     }
     for name, size in sizes.items():
@@ -131,7 +136,7 @@ def kernel_constants(network: CompacterArch) -> dict[str, int]:
     """The sizes that the kernels are compiled for."""
     block: Any = network.blocks[0]
     return {
-        "DIM": block.casa.dim,
+        "DIM": block.casa.proj.out_features,
         "HEADS": block.casa.num_heads,
         "HIDDEN": block.ffn.fc_out.in_features,
         "WINDOW_H": network.window[0],
@@ -164,7 +169,8 @@ class FusedBlock:
 
     Args:
         block: in float32 on the CPU.
-        masks: see :func:`block_masks`.
+        masks: of windows elsewhere, in the last column, in the last row, and in both, or of all
+            windows, (4 or 1, heads, N, N).
         dtype: of the factors of matrix products.
     """
 
@@ -175,7 +181,7 @@ class FusedBlock:
         # Q, K, V of the bare norm, in float64 as its moments are: (3C, C + 1), biases last.
         self.qkv = folded(casa.qkv, block.norm1)
         w_q, w_k, w_v = self.qkv.chunk(3)
-        w_q = w_q * (casa.dim // casa.num_heads) ** -0.5
+        w_q = w_q * (len(w_q) // casa.num_heads) ** -0.5
         self.w_v, self.b_v = right_factor(w_v[:, :-1], dtype), vector(w_v[:, -1])
         self.mix = {
             "w_q": right_factor(w_q[:, :-1], dtype),
@@ -219,32 +225,16 @@ class FusedBlock:
             *(image, value, pointer(second), pointer(first), pointer(self.w_v), pointer(self.b_v)),
             *(size[0], pixels, spans, workers),
         )
-        second, first = second[:, 0], first[:, 0]
-        count = first.new_full((b, 1, 1), height * width)
-        moments = torch.cat(
-            [torch.cat([second, first], 1), torch.cat([first.mT, count], 1)], 2
-        )  # (B, C + 1, C + 1)
-        w_t = channel_projection(self.qkv, moments, self.casa.temperature.double())
+        moments = assemble(second[:, 0], first[:, 0, 0], height * width)
+        # The channel attention of V, a projection of n, is a projection of n too.
+        w_t = channel_map(self.qkv, moments, self.casa.temperature) @ self.qkv.chunk(3)[2]
 
         mix = Mix(w_t=right_factor(w_t[..., :-1], self.dtype), b_t=vector(w_t[..., -1]), **self.mix)
-        steps = [ctypes.c_int(step) for step in self.casa.step]
+        shifts = [side // 2 if self.casa.shift else 0 for side in self.casa.window]
+        steps = [ctypes.c_int(shift) for shift in shifts]
         variants = ctypes.c_int(len(mix.tensors["masks"]))
         library.mix(image, value, ctypes.byref(mix), *size, *steps, variants, workers)
         library.feed_forward(image, result, ctypes.byref(self.feed_forward), *size, workers)
-
-
-def block_masks(bias: Tensor | None, shift: bool, casa: CASA) -> Tensor:
-    """What is added to the logits: (1 or 4, heads, h * w, h * w), in float32.
-
-    Of four, those of windows elsewhere, in the last column, in the last row, and in both.
-    """
-    pixels = casa.window[0] * casa.window[1]
-    bias, border = attention_mask(bias, shift, casa.window, torch.device("cpu"))
-    masks = torch.zeros(1, casa.num_heads, pixels, pixels)
-    if border is not None:
-        column, row = border
-        masks = torch.stack([torch.zeros_like(row), column, row, column + row])[:, None]
-    return vector((masks if bias is None else masks + bias).expand(-1, casa.num_heads, -1, -1))
 
 
 def folded(linear: nn.Linear, norm: nn.LayerNorm) -> Tensor:

@@ -59,7 +59,7 @@ struct Window {
   }
 
   // D channels of its pixels: (L, D).
-  void read(const T* image, int channels, float* rows) const {
+  void read(const T* image, int64_t channels, float* rows) const {
     for (int i = 0; i < L; i++)
       for (int c = 0; c < D; c += LANES) ::store(rows + i * D + c, load(image + pixel[i] * channels + c));
   }
@@ -80,11 +80,13 @@ const float SCALE = 1.f / std::sqrt(float(D));
 
 extern "C" {
 
-// qk: (B, H, W, 2C), queries first. v, s: (B, H, W, C). step: by how much the windows are moved.
+// q, k, v: (B, H, W, C), each pixel `stride` elements after the one before. s: (B, H, W, C), contiguous.
+// step: by how much the windows are moved.
 // masks: (variants, HEADS, L, L), variants 1 or 4: [in the last row of windows][in the last column].
 // sums: (windows, HEADS, L), the logarithms of the sums of the exponentials of the logits.
-void attend(const T* qk, const T* v, const float* masks, T* s, float* sums, int64_t batch, int64_t height,
-            int64_t width, int64_t step_h, int64_t step_w, int64_t variants, int64_t threads) {
+void attend(const T* q_image, const T* k_image, const T* v_image, const float* masks, T* s, float* sums,
+            int64_t stride, int64_t batch, int64_t height, int64_t width, int64_t step_h, int64_t step_w,
+            int64_t variants, int64_t threads) {
   const int64_t units = batch * height * width / L * HEADS;
 #pragma omp parallel for num_threads(int(threads)) schedule(static)
   for (int64_t unit = 0; unit < units; unit++) {
@@ -92,9 +94,9 @@ void attend(const T* qk, const T* v, const float* masks, T* s, float* sums, int6
     const Window window(unit / HEADS, height, width, step_h, step_w, variants);
     const float* const mask = masks + (window.variant * HEADS + head) * (L * L);
     alignas(64) float q[L * D], k[L * D], k_t[D * L], right[L * D], p[8 * L];
-    window.read(qk + head * D, 2 * C, q);
-    window.read(qk + C + head * D, 2 * C, k);
-    window.read(v + head * D, C, right);
+    window.read(q_image + head * D, stride, q);
+    window.read(k_image + head * D, stride, k);
+    window.read(v_image + head * D, stride, right);
     transpose(k, k_t);
     for (int top = 0; top < L; top += 8) {
       product<L>(8, D, q + top * D, D, 1, k_t, L, zero, [&](int i, int j, V y) {
@@ -119,11 +121,12 @@ void attend(const T* qk, const T* v, const float* masks, T* s, float* sums, int6
   }
 }
 
-// ds: the gradient of s; dqk, dv: those of qk, v. dmasks: (parts, HEADS, L, L), whose sum is that of
-// what all masks share.
-void attend_backward(const T* qk, const T* v, const float* masks, const float* sums, const T* ds, T* dqk,
-                     T* dv, float* dmasks, int64_t batch, int64_t height, int64_t width, int64_t step_h,
-                     int64_t step_w, int64_t variants, int64_t parts, int64_t threads) {
+// ds: the gradient of s; dq, dk, dv: those of q, k, v, contiguous. dmasks: (parts, HEADS, L, L), whose
+// sum is that of what all masks share.
+void attend_backward(const T* q_image, const T* k_image, const T* v_image, const float* masks, const float* sums,
+                     const T* ds, T* dq, T* dk, T* dv, float* dmasks, int64_t stride, int64_t batch,
+                     int64_t height, int64_t width, int64_t step_h, int64_t step_w, int64_t variants,
+                     int64_t parts, int64_t threads) {
   const int64_t windows = batch * height * width / L;
 #pragma omp parallel for num_threads(int(threads)) schedule(static)
   for (int64_t part = 0; part < parts * HEADS; part++) {
@@ -137,9 +140,9 @@ void attend_backward(const T* qk, const T* v, const float* masks, const float* s
       const float* const total = sums + (number * HEADS + head) * L;
       alignas(64) float q[L * D], k[L * D], k_t[D * L], rows[L * D], v_t[D * L], dy[L * D];
       alignas(64) float p[L * L], dp[L * L];
-      window.read(qk + head * D, 2 * C, q);
-      window.read(qk + C + head * D, 2 * C, k);
-      window.read(v + head * D, C, rows);
+      window.read(q_image + head * D, stride, q);
+      window.read(k_image + head * D, stride, k);
+      window.read(v_image + head * D, stride, rows);
       window.read(ds + head * D, C, dy);
       transpose(k, k_t);
       transpose(rows, v_t);
@@ -159,9 +162,9 @@ void attend_backward(const T* qk, const T* v, const float* masks, const float* s
         }
       }
       product<D>(L, L, dp, L, 1, k, D, zero,
-                 [&](int i, int c, V y) { window.write(dqk + head * D, 2 * C, i, c, y * SCALE); });
+                 [&](int i, int c, V y) { window.write(dq + head * D, C, i, c, y * SCALE); });
       product<D>(L, L, dp, 1, L, q, D, zero,
-                 [&](int i, int c, V y) { window.write(dqk + C + head * D, 2 * C, i, c, y * SCALE); });
+                 [&](int i, int c, V y) { window.write(dk + head * D, C, i, c, y * SCALE); });
     }
   }
 }
