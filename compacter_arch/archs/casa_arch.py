@@ -125,9 +125,10 @@ class CASA(nn.Module):
     def channel_map(self, q: Tensor, k: Tensor) -> Tensor:
         """What each channel takes of every other one, (B, C, C): softmax of their cosine times t.
 
-        In float32, as the sums over all pixels exceed float16.
+        In float32 at least, as the sums over all pixels exceed float16.
         """
-        q, k = (F.normalize(x.flatten(1, 2).float(), dim=1, eps=NORM_EPS) for x in (q, k))
+        exact = torch.promote_types(q.dtype, torch.float32)
+        q, k = (F.normalize(x.flatten(1, 2).to(exact), dim=1, eps=NORM_EPS) for x in (q, k))
         return (q.transpose(-1, -2) @ k * self.temperature).softmax(-1)
 
     def aggregate(self, s: Tensor | None, t: Tensor | None, local: Tensor | None) -> Tensor:
