@@ -2,11 +2,11 @@
 
 A finder at the front of ``sys.meta_path`` waits for the package. It leaves the search to the
 finders behind it and wraps the loader that they return, so that one function runs before the
-package's own code and one after it. Both run inside the package's import lock, so that another
-thread that imports the package waits for them. (One that imports a module of it does not wait for
-the second, nor for the package: Python looks only whether the package is in ``sys.modules``.) An
-exception of the package's own code passes unchanged, and the next attempt to import it runs both
-functions again.
+package's own code and one after it. Both run inside the package's import lock: another thread that
+imports the package waits for them. (A thread that imports a module of the package does not wait for
+the second function, as it does not wait for the package's own code: Python only looks whether the
+package is in ``sys.modules``.) An exception of the package's own code passes unchanged, and the
+next attempt to import it runs both functions again.
 """
 
 from __future__ import annotations
