@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import archs, data, losses, metrics, models
-
 
 def register() -> None:
-    """Put our parts into BasicSR's registries, once."""
+    """Put our parts into BasicSR's registries; a name that is taken stays as it is."""
     from basicsr.utils import registry
 
+    from . import data, losses, metrics, models, networks
+
     parts: dict[Any, list[Any]] = {
-        registry.ARCH_REGISTRY: [archs.CompacterArch, archs.CASA, archs.DSGM, archs.Bicubic],
+        registry.ARCH_REGISTRY: [
+            networks.CompacterArch,
+            networks.CASA,
+            networks.DSGM,
+            networks.Bicubic,
+        ],
         registry.DATASET_REGISTRY: [
             data.GaussianNoiseDataset,
             data.JPEGCompressionDataset,
@@ -27,3 +32,10 @@ def register() -> None:
         for part in members:
             if part.__name__ not in target:
                 target.register(part)
+
+
+def register_when_asked() -> None:
+    """Let BasicSR's registries get our parts before they answer for the first time."""
+    from .compat.registry import fill_when_asked
+
+    fill_when_asked(register)

@@ -9,20 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import lmdb
-import torch
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..training.checks import Findings, check_options
-from ..training.options import (
-    Options,
-    find_option_file,
-    force_options,
-    keep_datasets,
-    read_options,
-)
-from ..zoo import resolve_weights
+
+if TYPE_CHECKING:
+    from ..training.checks import Findings
+    from ..training.options import Options
 
 
 def add_option_file(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +48,10 @@ def read_checked(args: argparse.Namespace, is_train: bool) -> tuple[Options, Pat
     Raises:
         UserError: one line per problem.
     """
+    from ..training.checks import Findings, check_options
+    from ..training.options import find_option_file, force_options, keep_datasets, read_options
+    from ..zoo import resolve_weights
+
     file = find_option_file(args.opt)
     opt = read_options(file)
     force_options(opt, args.force_yml)
@@ -78,6 +75,9 @@ def one_line_errors(debug: bool) -> Iterator[None]:
 
     An error of a loader's worker comes with the worker's traceback; its last line is the error.
     """
+    import lmdb
+    import torch
+
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:

@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..atomic import write_file
 from ..errors import UserError
-from ..tables import TASKS, Table, ablation_table, build_table, find_models, protocols, render
+from ..tasks import TASKS
 from .arguments import WEIGHTS, add_models, choose_device
+
+if TYPE_CHECKING:
+    from ..tables import Table
 
 FORMS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".txt": "terminal"}
 CACHE = Path("results/.table_cache")
@@ -60,6 +63,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print and write."""
+    from ..atomic import write_file
+    from ..tables import ablation_table, render
+
     for path in args.output:
         if path.suffix not in FORMS:
             raise UserError(f"-o {path}: give a name that ends with {', '.join(FORMS)}")
@@ -81,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
 
 def measured_tables(args: argparse.Namespace, cache: Path | None) -> list[Table]:
     """The tables of a task; each is printed when it is complete."""
+    from ..tables import build_table, find_models, protocols, render
+
     device = choose_device(args.device)
     wanted = protocols(args.task, args.scale, args.level, args.sets)
     models = find_models(args.models or sorted(map(str, WEIGHTS.glob("*.pth"))))

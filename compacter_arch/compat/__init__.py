@@ -1,72 +1,64 @@
 """Repairs of BasicSR 1.4.2, and nothing else.
 
 The released BasicSR no longer imports beside a current torchvision, and several of its parts stop,
-hang or go quietly wrong. `apply` mends them from outside: first the modules that BasicSR's own
-import needs, then, if BasicSR can be imported, its functions and methods. Each repair is one
-function that names the defect; line numbers are those of BasicSR 1.4.2, paths are relative to
-``basicsr/``. A repair wraps what it finds (the original stays reachable as ``__wrapped__``), is
-applied once, and does nothing where there is nothing to repair.
+hang or go quietly wrong. They are repaired from outside: first the modules that BasicSR's own
+import needs, then its functions and methods. Each repair is one function that names the defect;
+line numbers are those of BasicSR 1.4.2, paths are relative to ``basicsr/``. A repair wraps what it
+finds (the original stays reachable as ``__wrapped__``), is applied once, and does nothing where
+there is nothing to repair.
+
+Nothing is imported for this until BasicSR is: `repair_when_imported` waits for its import, by
+whatever module comes first, and the repairs run as its last step. So every module that gets a name
+from BasicSR gets the repaired one. If BasicSR is imported already, it is repaired at once. If it
+is not installed, nothing happens; if it cannot be imported, its own error is what the user sees.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import logging
+from collections.abc import Callable
 
-from . import (
-    checkpoints,
-    images,
-    imports,
-    lmdb_files,
-    loading,
-    losses,
-    metric_inputs,
-    metrics,
-    options,
-    registry,
-    training,
-)
-from .checkpoints import UNREADABLE, load_safely
-from .options import safe_loader
+from .first_import import around_import
 
-__all__ = ["UNREADABLE", "apply", "load_safely", "safe_loader"]
+__all__ = ["apply", "repair_when_imported"]
 
-# Most repairs run before BasicSR sets its logger up, and asking for that logger early would cost it
-# its log file.
-_logger = logging.getLogger(__name__)
-
-_REPAIRS = (
-    *options.REPAIRS,
-    *checkpoints.REPAIRS,
-    *training.REPAIRS,
-    *loading.REPAIRS,
-    *images.REPAIRS,
-    *lmdb_files.REPAIRS,
-    *losses.REPAIRS,
-    *metrics.REPAIRS,
-    *metric_inputs.REPAIRS,
-    *registry.REPAIRS,
-)
 _applied = False
 
 
-def apply() -> None:
-    """Repair BasicSR in this process; a second call does nothing.
+def repair_when_imported(then: Callable[[], None]) -> None:
+    """Repair BasicSR when it is imported, or now if it is; then call ``then``."""
 
-    Without BasicSR this returns quietly, so that the network can be used by itself. If BasicSR is
-    installed but cannot be imported, a warning tells why.
+    def repair_and_go_on() -> None:
+        _repair()
+        then()
+
+    around_import("basicsr", _make_importable, repair_and_go_on)
+
+
+def apply() -> None:
+    """Import BasicSR and repair it; a second call does nothing.
+
+    Raises:
+        ImportError: BasicSR is not installed or cannot be imported.
     """
-    global _applied
-    if _applied or importlib.util.find_spec("basicsr") is None:
-        return
-    for shim in imports.SHIMS:
+    _make_importable()
+    importlib.import_module("basicsr")
+    _repair()
+
+
+def _make_importable() -> None:
+    from .imports import SHIMS
+
+    for shim in SHIMS:
         shim()
-    try:
-        importlib.import_module("basicsr")
-    except (ImportError, RuntimeError) as error:
-        _logger.warning("BasicSR cannot be imported and is left unrepaired: %s", error)
+
+
+def _repair() -> None:
+    global _applied
+    if _applied:
         return
-    for repair in _REPAIRS:
+    from .repairs import REPAIRS
+
+    for repair in REPAIRS:
         repair()
     _applied = True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from .patching import Function, patch
@@ -24,6 +26,36 @@ def repair_unknown_name() -> None:
         near = difflib.get_close_matches(str(name).lower(), known, n=1)
         hint = f" Did you mean '{known[near[0]]}'?" if near else ""
         raise KeyError(f"No object named '{name}' found in '{self._name}' registry!{hint}")
+
+
+def fill_when_asked(fill: Callable[[], None]) -> None:
+    """Call ``fill`` once, before any registry answers for the first time.
+
+    Parts cannot be registered while BasicSR is being imported: the module that imports it may be
+    one of theirs, which is not complete then. A registry is asked later. If ``fill`` fails, the
+    next question calls it again.
+    """
+    from basicsr.utils.registry import Registry
+
+    lock, filled = threading.RLock(), False
+
+    def fill_once() -> None:
+        nonlocal filled
+        with lock:
+            if not filled:
+                filled = True  # before the call, which asks the registries itself
+                try:
+                    fill()
+                except BaseException:
+                    filled = False
+                    raise
+
+    for name in ("get", "__contains__", "__iter__", "keys"):
+
+        @patch(Registry, name)
+        def answer(original: Function, *args: Any, **kwargs: Any) -> Any:
+            fill_once()
+            return original(*args, **kwargs)
 
 
 REPAIRS = (repair_unknown_name,)

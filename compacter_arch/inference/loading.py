@@ -10,7 +10,7 @@ import torch
 
 from ..archs import CompacterArch
 from ..archs.compacter_arch import deduce_options
-from ..compat import UNREADABLE, load_safely
+from ..compat.checkpoints import UNREADABLE, load_safely
 from ..errors import UserError
 from ..zoo import TASKS, weights_file
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..archs import Bicubic
+from ..tasks import TASKS
 from .cache import Cache
 from .complexity import (
     count_multi_adds,
@@ -21,7 +22,7 @@ from .complexity import (
 )
 from .measure import measure_once, missing_folder
 from .models import Model
-from .protocols import TASKS, Protocol
+from .protocols import Protocol
 from .published import published_rows
 from .rows import Row, Table
 

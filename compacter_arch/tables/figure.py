@@ -21,13 +21,14 @@ from ..errors import UserError
 from ..metrics.scoring import score
 from ..prepare import imresize
 from ..prepare.files import read_image, write_png
+from ..tasks import TASKS
 from ..training.checks.known_keys import suggestion
 from ..training.comparison import CROP, busiest_square
 from .measure import build_test_set, missing_folder
 from .models import Model
 from .plots import new_figure
 from .profile import one_line
-from .protocols import TASKS, Protocol
+from .protocols import Protocol
 from .render import LABELS
 
 RED = "#d62728"

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ..compat import safe_loader
+from ..compat.options import safe_loader
 
 DEEPEST = 50  # sections in one another; at some thousands PyYAML would end the process
 MOST = 100_000  # values; those that an alias repeats count each time

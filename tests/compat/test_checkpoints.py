@@ -19,7 +19,7 @@ import torch
 from basicsr.archs import spynet_arch, vgg_arch
 from basicsr.models.base_model import BaseModel
 
-from compacter_arch.compat import load_safely
+from compacter_arch.compat.checkpoints import load_safely
 
 from .tools import base_model, multi_step, needs_no_cuda, original, write_state
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from compacter_arch import compat
 from compacter_arch.compat import imports
+from compacter_arch.compat.repairs import REPAIRS
 
 from .tools import IMPORTS_ALONE, ROOT
 
@@ -173,7 +173,7 @@ def statuses(copy: Path) -> dict[str, int]:
 
 
 def test_every_repair_has_a_test() -> None:
-    repairs = [*compat._REPAIRS, *imports.SHIMS]
+    repairs = [*REPAIRS, *imports.SHIMS]
     names = [f"{repair.__module__.rpartition('.')[2]}.{repair.__name__}" for repair in repairs]
     assert sorted(names) == sorted(TESTS)
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from basicsr.utils import options
 
-from compacter_arch import compat
+from compacter_arch.compat.options import safe_loader
 
 from .tools import original
 
@@ -63,7 +63,7 @@ def test_mappings_keep_their_order_and_merge() -> None:
     loaded = load_yaml("z: &z {b: 1, a: 2}\ny: {<<: *z, a: 3}\n")
     assert list(loaded) == ["z", "y"] and isinstance(loaded["z"], OrderedDict)
     assert loaded["y"] == {"b": 1, "a": 3}
-    assert compat.safe_loader() is options.ordered_yaml()[0]
+    assert safe_loader() is options.ordered_yaml()[0]
     assert yaml.dump(loaded["z"], Dumper=options.ordered_yaml()[1]) == "b: 1\na: 2\n"
 
 

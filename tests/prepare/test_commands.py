@@ -115,7 +115,7 @@ def test_demo_tells_its_folders(
         noise_png(root / "datasets/demo/train/GT/b.png", 9, 9)
         return root / "datasets/demo"
 
-    monkeypatch.setattr("compacter_arch.cli.prepare.demo.make_demo", make_demo)
+    monkeypatch.setattr("compacter_arch.prepare.make_demo", make_demo)
     monkeypatch.chdir(tmp_path)
     assert command(capsys, "demo").splitlines() == [
         "datasets/demo/train/GT: 2 images",

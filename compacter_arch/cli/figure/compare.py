@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import UserError
+from ...tasks import TASKS
 from ..arguments import WEIGHTS, add_models, choose_device
 from .common import inches, one_protocol
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("task", help="sr, color_dn, gray_dn, jpeg, derain, low_light, low_light_v2")
+    parser.add_argument("task", help=", ".join(TASKS))
     parser.add_argument("image", metavar="IMAGE", help="SET/NAME or the file of a clean image")
     add_models(parser)
     parser.add_argument("--scale", type=int, help="of sr")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 from ...errors import UserError
+from ...tasks import TASKS
 from ..arguments import WEIGHTS, add_models, choose_device
 from ..table import CACHE
 from .common import inches, one_protocol
@@ -20,7 +21,7 @@ from .common import inches, one_protocol
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("task", help="sr, color_dn, gray_dn, jpeg, derain, low_light, low_light_v2")
+    parser.add_argument("task", help=", ".join(TASKS))
     add_models(parser)
     parser.add_argument("--scale", type=int, help="of sr")
     parser.add_argument("--level", type=int, help="sigma or quality")

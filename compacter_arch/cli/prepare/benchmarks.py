@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from compacter_arch.prepare import make_benchmark
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """INPUT, ``--name``, ``-o`` and ``--scales``."""
@@ -30,6 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the test set and tell what it holds."""
+    from ...prepare import make_benchmark
+
     folder = make_benchmark(args.input, args.name, args.output, scales=args.scales)
     for path in sorted(folder.iterdir()):
         print(f"{path}: {len(list(path.glob('*.png')))} images")

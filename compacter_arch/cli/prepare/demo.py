@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from compacter_arch.prepare import make_demo
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """``--root``."""
@@ -24,6 +22,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the data set and tell what it holds."""
+    from ...prepare import make_demo
+
     demo = make_demo(args.root)
     for folder in sorted({path.parent for path in demo.rglob("*.png")}):
         print(f"{folder}: {len(list(folder.glob('*.png')))} images")

@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from compacter_arch.prepare import make_lmdb
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """INPUT and ``-o``."""
@@ -23,6 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pack, and tell how many images were packed now."""
+    from ...prepare import make_lmdb
+
     packed = make_lmdb(args.input, args.output)
     print(
         f"{args.output}: {packed} images packed" if packed else f"{args.output}: is there already"

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from compacter_arch.prepare import make_lr
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """INPUT, ``-o``, ``--scale`` and ``--gt``."""
@@ -26,6 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the LR images and tell how many are new."""
+    from ...prepare import make_lr
+
     written = make_lr(args.input, args.output, args.scale, gt=args.gt)
     print(f"{args.output}: {written} LR images written, x{args.scale}")
     return 0

@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from compacter_arch.prepare import make_meta_info
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """INPUT and ``-o``."""
@@ -22,5 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the list and tell its length."""
+    from ...prepare import make_meta_info
+
     print(f"{args.output}: {make_meta_info(args.input, args.output)} images listed")
     return 0

@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from compacter_arch.prepare import make_pairs
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """LQ, GT and ``-o``."""
@@ -26,5 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pair the images and tell how many there are."""
+    from ...prepare import make_pairs
+
     print(f"{args.output}: {make_pairs(args.lq, args.gt, args.output)} pairs in lq and gt")
     return 0

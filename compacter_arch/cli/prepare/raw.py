@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from compacter_arch.prepare import make_raw
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """INPUT and ``-o``."""
@@ -24,6 +22,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Decode, and tell how many images were decoded now."""
+    from ...prepare import make_raw
+
     decoded = make_raw(args.input, args.output)
     print(f"{args.output}: {f'{decoded} images decoded' if decoded else 'is there already'}")
     return 0

@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from compacter_arch.prepare import make_subimages
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """INPUT, ``-o`` and the grid."""
@@ -32,6 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Cut, and tell how many images were not cut yet."""
+    from ...prepare import make_subimages
+
     done = make_subimages(
         args.input,
         args.output,

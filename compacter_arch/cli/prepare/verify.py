@@ -14,8 +14,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from compacter_arch.prepare import verify
-
 _NAMED = 10  # problems; more are counted
 
 
@@ -29,6 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found; 1 if that is a problem."""
+    from ...prepare import verify
+
     report = verify(args.gt, lq=args.lq, scale=args.scale, count=args.count)
     for problem in report.problems[:_NAMED]:
         print(problem, file=sys.stderr)

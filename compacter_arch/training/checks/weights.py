@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ...compat import UNREADABLE, load_safely
+from ...compat.checkpoints import UNREADABLE, load_safely
 from ..options import Options
 from .findings import Findings
 from .keys import networks_of
