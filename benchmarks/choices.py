@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compacter_arch.archs import CASA, DSGM, CompacterArch
-from compacter_arch.archs.casa_arch import channel_projection, moments
 
 from .networks import Peer
 
@@ -20,9 +19,10 @@ from .networks import Peer
 class DrawnDSGM(DSGM):
     """DSGM by the arrows of the paper's figure: both products are ``sigmoid(a) * GELU(b)``."""
 
-    def gate(self, a: Tensor, b: Tensor) -> Tensor:
-        """W_out (2 sigmoid(a) * GELU(b)): (B, H, W, C)."""
-        return self.fc_out(2 * torch.sigmoid(a) * F.gelu(b))
+    def gate(self, x: Tensor) -> Tensor:
+        """2 sigmoid(a) * GELU(b): (B, H, W, 2rC) -> (B, H, W, rC)."""
+        a, b = x.chunk(2, -1)
+        return 2 * torch.sigmoid(a) * F.gelu(b)
 
 
 class HeadedCASA(CASA):
@@ -32,17 +32,15 @@ class HeadedCASA(CASA):
         super().__init__(*args, **kwargs)
         self.temperature = nn.Parameter(torch.ones(self.num_heads))
 
-    def channel_attention(self, x: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-        """Each head a projection of its own; see :class:`CASA`."""
-        m = moments(x, rows)
-        weight = torch.cat([self.qkv.weight, self.qkv.bias[:, None]], 1)  # (3C, C + 1)
-        heads = weight.unflatten(0, (3, self.num_heads, -1)).unbind(1)
-        projections = [
-            channel_projection(head.flatten(0, 1), m, t)
-            for head, t in zip(heads, self.temperature, strict=True)
-        ]
-        projection = torch.cat(projections, 1)
-        return projection[..., :-1].contiguous(), projection[..., -1].contiguous()
+    def channel_attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Each head by itself, see :class:`CASA`."""
+        heads = zip(*(x.chunk(self.num_heads, -1) for x in (q, k, v)), strict=True)
+        parts = []
+        for (q, k, v), temperature in zip(heads, self.temperature, strict=True):
+            q, k = (F.normalize(x.flatten(1, 2), dim=1) for x in (q, k))
+            attention = (q.mT @ k * temperature).softmax(-1)
+            parts.append(v @ attention.mT[:, None])
+        return torch.cat(parts, -1)
 
 
 class CompacterDrawn(CompacterArch):
@@ -52,7 +50,7 @@ class CompacterDrawn(CompacterArch):
         super().__init__(**options)
         for block in self.blocks:
             casa: Any = block.casa
-            block.ffn = DrawnDSGM(casa.dim)
+            block.ffn = DrawnDSGM(casa.proj.in_features)
 
 
 class CompacterHeaded(CompacterArch):
@@ -63,7 +61,7 @@ class CompacterHeaded(CompacterArch):
         for block in self.blocks:
             casa: Any = block.casa
             block.casa = HeadedCASA(
-                casa.dim, casa.num_heads, casa.window, casa.shift, position_bias=False
+                casa.proj.in_features, casa.num_heads, casa.window, casa.shift, False
             )
 
 

@@ -1,11 +1,10 @@
 """Dual selective gated module (DSGM), the feed-forward part of Compacter (ACM MM 2024).
 
 From the paper's figure: two branches of Linear and DWConv3x3, one through a sigmoid, one through
-GELU, two products added, one Linear. The figure's arrows allow two readings. Drawn literally both
-products are the same; we take the reading that makes the second one useful.
+GELU, two products added, one Linear. Drawn literally both products are the same. Ours is the other
+reading of its arrows, which makes the second product useful.
 
-    x -> fc_in -> depth-wise convolution 3x3 -+-> a -+-> sigmoid(a) * b + GELU(b) * a -> fc_out
-                                              +-> b -+
+    x -> fc_in -> depth-wise convolution 3x3 -> a, b -> sigmoid(a) * b + GELU(b) * a -> fc_out
 """
 
 from __future__ import annotations
@@ -14,16 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .casa_arch import convolve, projection
+from .casa_arch import projection
 
 
 class DSGM(nn.Module):
-    """``fc_out(sigmoid(a) * b + GELU(b) * a)`` with ``a, b = split(DWConv3x3(fc_in(x)))``.
-
-    Args:
-        dim: channels C.
-        expansion_ratio: width of each branch over C.
-    """
+    """``fc_out(sigmoid(a) * b + GELU(b) * a)``; ``expansion_ratio``: r, width of a branch / C."""
 
     def __init__(self, dim: int, expansion_ratio: float = 2) -> None:
         super().__init__()
@@ -34,7 +28,8 @@ class DSGM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        x = convolve(self.dwconv, self.fc_in(x.permute(0, 2, 3, 1)))  # (B, H, W, 2rC)
+        x = self.fc_in(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, 2rC, H, W)
+        x = self.dwconv(x).permute(0, 2, 3, 1)
         return self.fc_out(self.gate(x)).permute(0, 3, 1, 2)
 
     def gate(self, x: Tensor) -> Tensor:
@@ -52,5 +47,4 @@ class MLP(nn.Module):
         self.fc_in, self.fc_out = projection(dim, hidden), projection(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         return self.fc_out(F.gelu(self.fc_in(x.permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)

@@ -1,11 +1,10 @@
 """Other ways to compute the network of :mod:`compacter_arch.archs`, with the same results.
 
-| module | for | how |
-|-|-|-|
-| :mod:`.bands` | inference on a CPU, without a compiler | the blocks of the plain network, some rows at a time |
-| :mod:`.kernels.inference` | inference on a CPU | each block by three compiled functions |
-| :mod:`.kernels.training` | training on a CPU | attention and gates with their gradients, compiled |
-| :mod:`.exported` | ONNX and PyTorch's export | gathers, any size in one graph |
+- :mod:`.bands`: inference on a CPU without a compiler; the blocks of the plain network, a band of
+  rows at a time.
+- :mod:`.kernels.inference`: inference on a CPU; each block by three compiled functions.
+- :mod:`.kernels.training`: training on a CPU; attention and gates with their gradients, compiled.
+- :mod:`.exported`: ONNX and PyTorch's export; gathers, any size in one graph.
 
 The plain network is the definition. Each of the others is tested against it, and is used only
 where :mod:`.stock` finds every layer as the plain network built it.
@@ -27,6 +26,6 @@ def execute(network: CompacterArch, x: Tensor) -> Tensor:
     return bands.body(network, x) if bands.apply_to(network, x) else network.body(x)
 
 
-CompacterArch.execute = execute
+CompacterArch.execute = execute  # type: ignore[assignment]
 
 __all__ = ["UnavailableError", "execute", "find_modified"]

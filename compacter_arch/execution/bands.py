@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..archs import CASA, CompacterArch
-from ..archs.casa_arch import attention_mask, convolve, from_windows, to_windows
+from ..archs.casa_arch import attention_mask, from_windows, to_windows
 from ..archs.compacter_arch import CompacterBlock
 from .moments import channel_map, moments_of, with_bias
 from .stock import find_modified, is_transformed
@@ -79,10 +79,10 @@ def run_block(block: CompacterBlock, x: Tensor, bias: Tensor | None, border: Ten
     def projected(n: Tensor) -> list[Tensor]:  # what a pixel needs of the rows around it
         qkv = casa.qkv(n)
         v = qkv.chunk(3, -1)[2]
-        return [n, qkv] if casa.local is None else [n, qkv, convolve(casa.local, v)]
+        return [n, qkv] if casa.local is None else [n, qkv, as_channels_first(casa.local, v)]
 
     def mixed(band: Rows) -> Tensor:
-        n_band, qkv, *local = with_halo(projected, n, band)
+        n_band, qkv, *rest = with_halo(projected, n, band)
         q, k, v = qkv.chunk(3, -1)
         last = band[1] == x.shape[1] + start
         s = window_attention(casa, q, k, v, bias, border[: 1 + last]) if casa.spatial else None
@@ -90,7 +90,7 @@ def run_block(block: CompacterBlock, x: Tensor, bias: Tensor | None, border: Ten
         if channels is not None:
             v = v if casa.qkv_channel is None else casa.qkv_channel(n_band).chunk(3, -1)[2]
             t = torch.bmm(v.flatten(1, 2), channels.mT.to(v.dtype)).view_as(v)
-        return casa.aggregate(s, t, *(local or [None]))
+        return casa.aggregate(s, t, rest[0] if rest else None)
 
     x = in_bands(mixed, x, rows, start)
     n = as_channels_first(block.norm2, x)

@@ -10,8 +10,7 @@ which threads share, where a transposition has one thread and a roll several cop
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -72,15 +71,15 @@ class ExportedCompacter(CompacterArch):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> (B, in_chans, H * upscale, W * upscale), float32, not clipped."""
         height, width = x.shape[2] * self.upscale, x.shape[3] * self.upscale
-        y = self.restore(self.pad(x.to(self.dtype), padding_to_windows(x, self.window)))
+        y = self.restore(self.pad(x.to(self.dtype)))
         # No slice: torch.export would record that it is smaller than the image, or that it is not.
         for dim, size in ((2, height), (3, width)):
             y = y.index_select(dim, torch.arange(size, device=x.device))
         return y.float()
 
-    def pad(self, x: Tensor, padding: Sequence[int]) -> Tensor:
-        """As :meth:`CompacterArch.pad`, decided in the graph."""
-        _, right, _, below = padding
+    def pad(self, x: Tensor) -> Tensor:
+        """Pad to whole windows as the plain network does, which is decided in the graph."""
+        _, right, _, below = padding_to_windows(x, self.window)
         last_y, last_x = x.shape[2] - 1, x.shape[3] - 1
         y = torch.arange(x.shape[2] + below, device=x.device)
         z = torch.arange(x.shape[3] + right, device=x.device)
@@ -94,8 +93,7 @@ class ExportedCompacter(CompacterArch):
         """The blocks: (B, C, H, W) -> (B, C, H, W)."""
         masks = self.attention_masks(x)
         windows = [
-            self.windows(x, mask.clamp_min(FORBIDDEN), shift)
-            for shift, mask in enumerate(masks)
+            self.windows(x, mask.clamp_min(FORBIDDEN), shift) for shift, mask in enumerate(masks)
         ]
         for block, shifted in zip(self.blocks, self.shifts, strict=True):
             x = block(x, windows[shifted])
@@ -106,7 +104,8 @@ class ExportedCompacter(CompacterArch):
     def windows(self, x: Tensor, mask: Tensor, shift: int) -> Windows:
         """The windows of (B, C, H, W), shifted by half their size or not."""
         (height, width), (h, w) = x.shape[2:], self.window
-        num_heads = self.blocks[0].casa.num_heads  # type: ignore[union-attr]
+        casa: Any = self.blocks[0].casa
+        num_heads = casa.num_heads
         dy, dx = (h // 2, w // 2) if shift else (0, 0)
         rows, columns, heads = (
             torch.arange(n, device=x.device) for n in (height, width, num_heads)

@@ -9,6 +9,7 @@ So neither Q nor K is needed for the whole image at once.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,11 @@ def moments_of(parts: Iterable[Tensor]) -> Tensor:
     Args:
         parts: an image in pieces, (B, h, W, C) each.
     """
-    second, first, count = 0, 0, 0
+    sums = []
     for part in parts:
         x = part.flatten(1, 2).to(torch.promote_types(part.dtype, torch.float32))  # (B, n, C)
-        second, first, count = second + x.mT @ x, first + x.sum(1), count + x.shape[1]
-    return assemble(second, first, count)
+        sums.append(assemble(x.mT @ x, x.sum(1), x.shape[1]))
+    return reduce(torch.add, sums)
 
 
 def assemble(second: Tensor, first: Tensor, count: int) -> Tensor:

@@ -29,8 +29,8 @@ class Autocast(nn.Module):
 def accelerate(network: nn.Module, precision: str = "fp32") -> nn.Module:
     """A network for inference, as fast as it can be had where its weights are.
 
-    On a CPU that is :class:`~compacter_arch.execution.kernels.FusedCompacter`; on a GPU the network itself
-    under autocast. The weights are those of now.
+    On a CPU that is :class:`~compacter_arch.execution.kernels.FusedCompacter`; on a GPU the network
+    itself under autocast. The weights are those of now.
 
     Args:
         network: with its weights on the device where it will be used.

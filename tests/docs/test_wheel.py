@@ -20,7 +20,10 @@ from ..test_option_files import make_data
 from .sandboxes import photograph
 
 NEEDED = {
-    *(f"compacter_arch/execution/kernels/{name}" for name in ("block.cpp", "training.cpp", "vectors.h")),
+    *(
+        f"compacter_arch/execution/kernels/{name}"
+        for name in ("block.cpp", "training.cpp", "vectors.h")
+    ),
     "compacter_arch/tables/published.csv",
     "compacter_arch/py.typed",
     *(f"compacter_arch/options/{path.name}" for path in package_options().glob("*.yml")),
