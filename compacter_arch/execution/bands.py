@@ -27,7 +27,7 @@ from ..archs.compacter_arch import CompacterBlock
 from .moments import channel_map, moments_of, with_bias
 from .stock import find_modified, is_transformed
 
-BAND_PIXELS = 10240  # for each thread; at 200 float32 channels 8 MB
+BAND_PIXELS = 4096  # for each thread; at 200 float32 channels 3 MB
 FEWEST_ROWS = 16  # of a wide image: the rows next to a band are computed twice
 
 is_compiling: Callable[[], bool] = getattr(torch.compiler, "is_compiling", lambda: False)  # 2.3
@@ -83,12 +83,12 @@ def run_block(block: CompacterBlock, x: Tensor, bias: Tensor | None, border: Ten
 
     def mixed(band: Rows) -> Tensor:
         n_band, qkv, *rest = with_halo(projected, n, band)
-        q, k, v = qkv.chunk(3, -1)
         last = band[1] == x.shape[1] + start
-        s = window_attention(casa, q, k, v, bias, border[: 1 + last]) if casa.spatial else None
+        s = window_attention(casa, qkv, bias, border[: 1 + last]) if casa.spatial else None
         t = None
         if channels is not None:
-            v = v if casa.qkv_channel is None else casa.qkv_channel(n_band).chunk(3, -1)[2]
+            own = qkv if casa.qkv_channel is None else casa.qkv_channel(n_band)
+            v = own.chunk(3, -1)[2]
             t = torch.bmm(v.flatten(1, 2), channels.mT.to(v.dtype)).view_as(v)
         return casa.aggregate(s, t, rest[0] if rest else None)
 
@@ -115,14 +115,12 @@ def image_channel_map(casa: CASA, n: Tensor, rows: int) -> Tensor:
         return channel_map(with_bias(linear), moments, casa.temperature)
 
 
-def window_attention(
-    casa: CASA, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, border: Tensor
-) -> Tensor:
+def window_attention(casa: CASA, qkv: Tensor, bias: Tensor | None, border: Tensor) -> Tensor:
     """``casa.spatial_attention`` of a band, whose first row is the first of a row of windows.
 
     Args:
         casa: with the windows.
-        q, k, v: (B, rows, W, C).
+        qkv: (B, rows, W, 3C).
         bias: the position bias, (heads, N, N), or None.
         border: what keeps the two sides of a shifted window apart in the last column of windows
             and, where it has a second part, in the last row, (1 or 2, N, N).
@@ -130,24 +128,24 @@ def window_attention(
     Returns:
         (B, rows, W, C).
     """
-    (b, height, width, c), (h, w), heads = q.shape, casa.window, casa.num_heads
+    (b, height, width, _), (h, w), heads = qkv.shape, casa.window, casa.num_heads
     shift = w // 2 if casa.shift else 0
-    q = q * (c // heads) ** -0.5
-    q, k, v = (torch.roll(x, -shift, 2) if shift else x for x in (q, k, v))
-    q, k, v = (to_windows(x, casa.window, heads, 1) for x in (q, k, v))  # (B * nW, heads, N, d)
-    y = torch.empty_like(q)
+    qkv = to_windows(torch.roll(qkv, -shift, 2) if shift else qkv, casa.window, 1, 1)
+    qkv = qkv[:, 0].unflatten(-1, (3, heads, -1))  # (B * nW, N, 3, heads, d)
+    scale, parts = qkv.shape[-1] ** -0.5, []
     for head in range(heads):
+        q, k, v = qkv[:, :, :, head].unbind(2)  # (B * nW, N, d)
         if bias is None:
-            logits = q[:, head] @ k[:, head].mT
+            logits = (q * scale) @ k.mT
         else:
-            logits = torch.baddbmm(bias[head].to(q.dtype), q[:, head], k[:, head].mT)
+            logits = torch.baddbmm(bias[head].to(q.dtype), q, k.mT, alpha=scale)
         if shift:
             grid = logits.unflatten(0, (b, height // h, width // w))
             grid[:, :, -1] += border[0]
             if len(border) > 1:
                 grid[:, -1] += border[1]
-        y[:, head] = torch.softmax(logits, -1, out=logits) @ v[:, head]
-    y = from_windows(y, (height, width), casa.window, heads)
+        parts.append(torch.softmax(logits, -1, out=logits) @ v)
+    y = from_windows(torch.cat(parts, -1)[:, None], (height, width), casa.window, 1)
     return torch.roll(y, shift, 2) if shift else y
 
 
