@@ -364,7 +364,10 @@ def train(run: Run, session: Session) -> None:
     records.journal.sees(begin, pixels_per_iteration(opt))
     note_progress(run, records)
     command = train_command(run, session)
-    say(run, f"{begin:,} of {run.iterations:,} iterations are done; basicsr {shlex.join(command[3:])}")
+    say(
+        run,
+        f"{begin:,} of {run.iterations:,} iterations are done; basicsr {shlex.join(command[3:])}",
+    )
     log, before, told = RECORDS / f"{run.name}.log", children_seconds(), False
     process = session.process = start(command, log, session)
     times = process_times(process.pid) or (f"{os.getpid()} {process.pid}", time.time(), 0.0)
