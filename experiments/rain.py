@@ -114,7 +114,7 @@ def add_veil(img: np.ndarray, random: Random) -> np.ndarray:
         random: draws how much (5 to 30 %) and how bright (150 to 230 levels).
     """
     height, width = img.shape[:2]
-    clouds = random.uniform(0.4, 1, (4, 4))
+    clouds: np.ndarray = random.uniform(0.4, 1, (4, 4))
     clouds = cv2.resize(clouds, (width, height), interpolation=cv2.INTER_CUBIC)
     veil = (random.uniform(0.05, 0.3) * clouds.clip(0, 1))[..., None]
     return img * (1 - veil) + random.uniform(150, 230) * veil
