@@ -4,7 +4,8 @@ Each run has two files below ``experiments/queue``, which a fresh start of the r
 
 - ``NAME.json``: the stretches in which it was trained, each with the processor time of its process,
   and how many LR pixels an iteration sees.
-- ``NAME.csv``: a line for each validation: ``iteration,lr_pixels,cpu_hours`` and the metrics.
+- ``NAME.csv``: a line for each validation: ``iteration,pixels,cpu_hours`` and the metrics; pixels
+  are those of the LR (or degraded) images that were seen.
 
 The processor time of a process is read every few seconds, so a kill of everything loses no more
 than these. Where a training ran on unwatched, its log tells how long.
@@ -32,7 +33,7 @@ from compacter_arch.training.history import KEY, History
 from compacter_arch.training.options import Options
 
 RECORDS = EXPERIMENTS / "queue"
-COLUMNS = (KEY, "lr_pixels", "cpu_hours")
+COLUMNS = (KEY, "pixels", "cpu_hours")
 Row = dict[str, float]
 
 
@@ -192,7 +193,7 @@ class Records:
                 # Between two readings of the time, it is spread evenly over the iterations.
                 part = (key - last) / max(iteration - last, key - last, 1)
                 spent = hours + max(self.cpu_hours - hours, 0) * part
-                head = {KEY: key, "lr_pixels": self.pixels_at(key), "cpu_hours": spent}
+                head = {KEY: key, "pixels": self.pixels_at(key), "cpu_hours": spent}
                 rows[key] = {**head, **metrics}
                 new.append(rows[key])
             last, hours = key, rows[key]["cpu_hours"]

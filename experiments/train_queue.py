@@ -322,7 +322,7 @@ def note_progress(run: Run, records: Records) -> None:
     """Bring the curve of a run up to date, and print what is new."""
     for row in records.update(reached(run)):
         done = f"{int(row['iteration']):,} of {run.iterations:,} iterations"
-        seen = f"{row['lr_pixels'] / 1e6:,.1f} million LR pixels, {row['cpu_hours']:.2f} CPU hours"
+        seen = f"{row['pixels'] / 1e6:,.1f} million LR pixels, {row['cpu_hours']:.2f} CPU hours"
         say(run, f"{done}, {seen}: {metrics_of(row)}")
     records.save()
 
@@ -568,7 +568,7 @@ def list_runs(queue: QueueList) -> None:
         if rows:
             last = rows[-1]
             parts += [
-                f"{last['lr_pixels'] / 1e6:>7,.1f} MP",
+                f"{last['pixels'] / 1e6:>7,.1f} MP",
                 f"{last['cpu_hours']:>6.2f} h",
                 metrics_of(last),
             ]

@@ -281,9 +281,9 @@ def test_curve_follows_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     history.add(20, {"set5_psnr": 50.0})
     records.journal.read_process("q", 1, 1800)
     [row] = records.update(20)
-    assert row["cpu_hours"] == 3.5 and row["lr_pixels"] == 1200
+    assert row["cpu_hours"] == 3.5 and row["pixels"] == 1200
     records.save()
-    text = "iteration,lr_pixels,cpu_hours,set5_psnr\n10,1100,2.5000,40.0\n20,1200,3.5000,50.0\n"
+    text = "iteration,pixels,cpu_hours,set5_psnr\n10,1100,2.5000,40.0\n20,1200,3.5000,50.0\n"
     assert records.curve_file.read_text() == text
     assert list(validations(run.history_file))[1] == {"iteration": 20, "set5_psnr": 50}
     assert train_queue.hours_at(15, records) == 3.0
@@ -315,7 +315,7 @@ def test_trunk_and_branches(tree: Project, capsys: pytest.CaptureFixture[str]):
     with Path("experiments/decay_8/train_decay_8.csv").open() as file:
         rates = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
     assert rates == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4])
-    pixels = [int(row["lr_pixels"]) for row in curve("decay_8")]
+    pixels = [int(row["pixels"]) for row in curve("decay_8")]
     of_trunk, each = 8 * 2 * 8 * 8, 2 * 10 * 10
     assert pixels == [of_trunk, of_trunk + 2 * each, of_trunk + 4 * each]
     first, *_, last = curve("decay_8")
@@ -423,7 +423,7 @@ def test_killed_again_and_again(tree: Project):
 
     rows = curve("trunk")
     assert [int(row["iteration"]) for row in rows] == list(range(2, 25, 2))
-    assert [int(row["lr_pixels"]) for row in rows] == [128 * i for i in range(2, 25, 2)]
+    assert [int(row["pixels"]) for row in rows] == [128 * i for i in range(2, 25, 2)]
     hours = [float(row["cpu_hours"]) for row in rows]
     assert hours == sorted(hours) and hours[-1] > 0
     with Path("experiments/trunk/train_trunk.csv").open() as file:
