@@ -475,7 +475,7 @@ def test_shipped(run: Run, comparison: Comparison, session: Session) -> Scores |
 
 
 def scores_of(weights: Path, run: Run, comparison: Comparison, session: Session) -> Scores | None:
-    """The scores of weights by ``basicsr test``; None if the queue was asked to stop meanwhile."""
+    """The scores of weights by ``basicsr test``; None if the queue has to end meanwhile."""
     changes = {
         "name": f"{run.name}_queue",
         "val:save_img": False,
@@ -489,13 +489,13 @@ def scores_of(weights: Path, run: Run, comparison: Comparison, session: Session)
     log.unlink(missing_ok=True)
     command = command_of("test", "-opt", comparison.option_file, *names, *forced)
     process = session.process = start(command, log, session)
-    while not wait(process, EVERY) and not session.stopped:
+    while not (ended := wait(process, EVERY)) and not session.stopped and session.minutes_left > 0:
         pass
-    if session.stopped:
+    if not ended:
         process.kill()
         process.wait()
     session.process = None
-    if session.stopped:
+    if not ended or session.stopped:
         return None
     if process.returncode:
         raise UserError(f"{run.name}: {last_line(log)} (all of it: {log})")
@@ -535,7 +535,7 @@ def work(session: Session) -> int:
         while not session.stopped:
             run = session.next_run()
             if run is None:
-                say(None, "Nothing is left to be trained." if not session.left_out else "No other.")
+                say(None, "Nothing else can be trained now.")
                 break
             if session.minutes_left < LEAST and session.deadline is not None:
                 say(run, "is next; the time is over")

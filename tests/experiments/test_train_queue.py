@@ -301,7 +301,7 @@ def test_trunk_and_branches(tree: Project, capsys: pytest.CaptureFixture[str]):
     assert queue() == 0
     out = capsys.readouterr().out
     assert "decay_8: begins with weights, averages and optimizer of trunk after 8 iterations" in out
-    assert out.endswith("Nothing is left to be trained.\n")
+    assert out.endswith("Nothing else can be trained now.\n")
 
     trunk = tree.weights(8, "trunk")
     begun = tree.weights(0, "decay_8")
@@ -435,6 +435,17 @@ def test_killed_again_and_again(tree: Project):
     assert queue() == 0
     whole, parts = tree.weights(name="whole"), torch.load("experiments/parts/models/net_g_24.pth")
     assert all(torch.equal(whole[key], parts["params"][key]) for key in whole)
+
+
+def test_process_of_a_training(tmp_path: Path):
+    """It has the threads and the niceness that it is given; the log keeps what it says."""
+    code = "import os; print(os.environ['OMP_NUM_THREADS'], os.nice(0))"
+    session = train_queue.Session(QueueList(REPOSITORY / "experiments" / "queue.yml"), 3, nice=17)
+    log = tmp_path / "queue" / "a.log"
+    for _ in range(2):
+        process = train_queue.start([sys.executable, "-c", code], log, session)
+        assert train_queue.wait(process, 20) and process.returncode == 0
+    assert log.read_text().count("$ ") == 2 and train_queue.last_line(log).startswith("3 ")
 
 
 def test_stopped_by_a_signal(tree: Project):
