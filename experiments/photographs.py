@@ -7,7 +7,8 @@ out). Nothing is downloaded. Photographs that were stored as JPEG are reduced fi
 that leaves none of their artefacts. Tiles do not overlap; their sides are multiples of 12, so that
 they suit the scales 2, 3 and 4. A photograph is left out if it is small, damaged, transparent,
 there already, or one of a test set: the same picture, a part of it, or another size of it. Name
-every set that the weights will be tested on. Existing tiles are kept.
+every set that the weights will be tested on. Tiles of bare sky or wall, in which neighbouring
+pixels hardly differ, are left out. Existing tiles are kept.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from compacter_arch.prepare.files import image_header, list_images, read_image, 
 
 UNIT = 12  # pixels; a multiple of the scales 2, 3 and 4
 TILE = 480  # about the side of a tile, pixels
+DETAIL = 1.0  # levels by which neighbouring pixels of a tile differ at least, in the mean
 LEAST = 240  # the shortest side of a photograph
 THUMBNAIL = 24  # side of the pictures that are compared as a whole
 ALIKE = 0.985  # correlation of two of them that show the same
@@ -128,6 +130,13 @@ def spans(length: int) -> list[slice]:
     return [slice(number * side, (number + 1) * side) for number in range(count)]
 
 
+def detail(img: np.ndarray) -> float:
+    """Levels by which neighbouring pixels of an (H, W, 3) uint8 image differ, in the mean."""
+    gray = img.mean(2)
+    down, right = (float(np.abs(np.diff(gray, axis=axis)).mean()) for axis in (0, 1))
+    return (down + right) / 2
+
+
 def photograph(file: Path, source: Source) -> np.ndarray | str:
     """A photograph as (H, W, 3) uint8, or why it is left out."""
     try:
@@ -194,8 +203,12 @@ def cut(root: Path, output: Path, tests: Sequence[Path], names: Sequence[str]) -
             continue
         known[file] = print_of
         stem = re.sub(r"[^\w-]+", "_", file.stem)
-        places = tiles(*img.shape[:2])
-        for number, place in enumerate(places, 1):
+        places = [
+            (number, place)
+            for number, place in enumerate(tiles(*img.shape[:2]), 1)
+            if detail(img[place]) >= DETAIL
+        ]
+        for number, place in places:
             path = output / f"{name}_{stem}_{number:03d}.png"
             if not path.exists():
                 write_png(path, np.ascontiguousarray(img[place]))

@@ -16,7 +16,7 @@ def scene(seed: int, height: int, width: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     ground = random.integers(60, 200, (5, 5, 3), dtype=np.uint8)
     img = cv2.resize(ground, (width, height), interpolation=cv2.INTER_CUBIC)
-    for _ in range(150):
+    for _ in range(height * width // 700):
         x, y = int(random.integers(0, width)), int(random.integers(0, height))
         color = tuple(map(int, random.integers(0, 256, 3)))
         size = int(random.integers(4, 40))
@@ -108,6 +108,15 @@ def test_what_is_left_out(clones: Path, capsys: pytest.CaptureFixture[str]):
     assert "b small.png: left out: smaller than 240 pixels" in out
     assert "c clear.png: left out: no plain photograph (RGBA)" in out
     assert "d cut.png: left out: is truncated; replace or remove it" in out
+
+
+def test_bare_tiles_are_left_out(clones: Path, capsys: pytest.CaptureFixture[str]):
+    half = scene(9, 480, 960)
+    half[:, 480:] = 200
+    write(Path("sources", SETS["tecnick"][0].folder, "sky.png"), half)
+    assert photographs.main(ARGUMENTS) == 0
+    assert "tecnick: 3 photographs, 3 tiles" in capsys.readouterr().out
+    assert np.array_equal(cv2.imread("out/tecnick_sky_001.png"), half[:, :480])
 
 
 def test_missing_folders(clones: Path, capsys: pytest.CaptureFixture[str]):
