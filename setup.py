@@ -20,6 +20,7 @@ TEST = [
     "pytest-xdist>=3",
     "hypothesis>=6",
     "playwright>=1.45",
+    "peft>=0.10",  # LoRA on the network
     *TABLE,
     *SPANDREL,
     *EXPORT,

@@ -27,8 +27,8 @@ from spandrel import (
 )
 from spandrel.util import KeyCondition
 
-from ..archs import CompacterArch
 from ..archs.compacter_arch import deduce_options
+from ..networks import CompacterArch
 
 KEYS = ("flags", "conv_first.weight", "blocks.0.casa.qkv.weight", "reconstruct.weight")
 
