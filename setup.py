@@ -51,7 +51,8 @@ setup(
     package_data={
         "compacter_arch.options": ["*.yml"],
         "compacter_arch.pretrained_models": ["*.pth"],
-        "compacter_arch": ["py.typed", "tables/*.csv", "execution/kernels/*.cpp", "execution/kernels/*.h"],
+        "compacter_arch": ["py.typed", "tables/*.csv"],
+        "compacter_arch.execution.kernels": ["*.cpp", "*.h"],
     },
     install_requires=[
         "basicsr>=1.4.2",

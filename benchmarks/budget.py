@@ -4,7 +4,8 @@
         --set5-lq Set5/LRbicx2 --iterations 1000 --output FOLDER
     python -m benchmarks.budget --report --output FOLDER
 
-``--choices`` compares designs of Compacter (``choices.py``) instead of networks.
+``--choices`` compares designs of Compacter (``choices.py``) instead of networks, ``--starts``
+initialisations (``starts.py``), with the loss of the recipes and the kernels for training.
 
 Same patches, seed, L1 loss, optimizer and schedule for all, one after the other, each by ``basicsr
 train --auto_resume`` in FOLDER: what is finished is not trained again, what was interrupted goes
@@ -50,6 +51,7 @@ from .choices import CHOICES
 from .networks import INSTALL, Peer
 from .peers import PEERS
 from .report import markdown
+from .starts import STARTS
 
 OURS, EDSR, OMNI = (PEERS[name] for name in ("Compacter", "EDSR-baseline", "Omni-SR"))
 SMALL_EDSR = {**EDSR.options, "num_feat": 32, "num_block": 19}
@@ -78,8 +80,8 @@ class Trained(NamedTuple):
 
 
 def find(name: str) -> Peer:
-    """A network or a design, by its name."""
-    return CHOICES[name] if name in CHOICES else NETWORKS[name]
+    """A network, a design or an initialisation, by its name."""
+    return {**NETWORKS, **CHOICES, **STARTS}[name]
 
 
 def run_name(name: str) -> str:
@@ -88,21 +90,21 @@ def run_name(name: str) -> str:
 
 
 def options(name: str, args: argparse.Namespace) -> Options:
-    """The demo's recipe on the data of the command line, with L1, batch 8 and a lower rate."""
+    """The demo's recipe with the data, the rate and the batch of the command line, and L1."""
     opt, peer = read_options(package_options() / RECIPE), find(name)
-    tenth, hundredth = (max(args.iterations // parts, 1) for parts in (10, 100))
+    often, hundredth = (max(args.iterations // parts, 1) for parts in (args.validations, 100))
     train, val = opt["datasets"]["train"], opt["datasets"]["val"]
     # Both models are SRModel; BasicSR's pads the images of the validation.
     opt["model_type"] = "SwinIRModel" if peer.multiple > 1 else "RestorationModel"
     opt |= {"name": run_name(name), "network_g": peer.network_options(opt["scale"])}
     opt["manual_seed"] = args.seed
     train |= {"dataroot_gt": str(args.gt.resolve()), "dataroot_lq": str(args.lq.resolve())}
-    train |= {"batch_size_per_gpu": 8, "dataset_enlarge_ratio": 100}
+    train |= {"batch_size_per_gpu": args.batch, "dataset_enlarge_ratio": 100}
     if args.gt.suffix == SUFFIX:
         train |= {"type": "RawPairedImageDataset", "io_backend": {"type": "raw"}}
     val |= {"dataroot_gt": str(args.set5_gt.resolve()), "dataroot_lq": str(args.set5_lq.resolve())}
     val["name"] = "Set5"
-    opt["train"]["optim_g"]["lr"] = 5e-4
+    opt["train"]["optim_g"]["lr"] = args.rate
     opt["train"] |= {
         "scheduler": {
             "type": "CosineAnnealingRestartLR",
@@ -111,10 +113,14 @@ def options(name: str, args: argparse.Namespace) -> Options:
             "eta_min": 1e-7,
         },
         "total_iter": args.iterations,
-        "pixel_opt": {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"},
+        "warmup_iter": args.warmup,
     }
-    opt["val"] |= {"val_freq": tenth, "comparison": False}
-    opt["logger"] |= {"print_freq": hundredth, "save_checkpoint_freq": tenth}
+    if name in STARTS:
+        opt["train"]["compile"] = True
+    else:
+        opt["train"]["pixel_opt"] = {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"}
+    opt["val"] |= {"val_freq": often, "comparison": False}
+    opt["logger"] |= {"print_freq": hundredth, "save_checkpoint_freq": often}
     return opt
 
 
@@ -212,10 +218,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--iterations", type=positive, default=1000, help="default: 1000")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the runs")
     parser.add_argument("--seed", type=int, default=0, help="of weights and patches (default: 0)")
-    parser.add_argument("--choices", action="store_true", help="designs of Compacter")
-    parser.add_argument("--only", nargs="+", choices=[*NETWORKS, *CHOICES], metavar="NAME")
+    parser.add_argument("--rate", type=float, default=5e-4, help="of Adam (default: 5e-4)")
+    parser.add_argument("--batch", type=positive, default=8, help="patches (default: 8)")
+    parser.add_argument(
+        "--warmup", type=int, default=-1, help="iterations until the rate is reached (default: 0)"
+    )
+    parser.add_argument("--validations", type=positive, default=10, help="default: 10")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--choices", action="store_true", help="designs of Compacter")
+    group.add_argument("--starts", action="store_true", help="initialisations of Compacter")
+    parser.add_argument("--only", nargs="+", choices=[*NETWORKS, *CHOICES, *STARTS], metavar="NAME")
     args = parser.parse_args(argv)
-    args.only = args.only or list(CHOICES if args.choices else NETWORKS)
+    chosen = CHOICES if args.choices else STARTS if args.starts else NETWORKS
+    args.only = args.only or list(chosen)
     runs = {} if args.report else {name: options(name, args) for name in args.only}
     if missing := [name for name in runs if not find(name).installed]:
         raise UserError(f"{', '.join(missing)}: not installed, {INSTALL}")

@@ -30,7 +30,7 @@ class CASA(nn.Module):
 
     Args:
         dim: channels C; a multiple of ``num_heads``.
-        num_heads: heads of the window attention. Heads of 16 channels suit fused kernels.
+        num_heads: heads of the window attention; PyTorch's fused attention likes 16 channels each.
         window_size: side of the window, or (height, width); even when ``shift`` is set.
         shift: move the windows by half their size, as in every second block.
         position_bias: own a table of position biases. ``CompacterArch`` has one for all blocks.
