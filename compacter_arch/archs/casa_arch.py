@@ -9,8 +9,7 @@ values. Ours: position bias, shifted windows, a single head among channels, init
               +-> V -> depth-wise convolution 3x3 ---------------------------+
 
 Shapes: B batch, H x W image, C channels, h x w window, N = h * w pixels of a window, nW windows of
-an image, d = C / heads. Images are (B, C, H, W) between modules and (B, H, W, C) inside of them; in
-the ``channels_last`` memory format the two differ by a view.
+an image, d = C / heads. Images are (B, C, H, W), ``channels_last``, and (B, H, W, C) in a module.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Compacter: a lightweight transformer for image restoration.
 
 Source: Wu, Li, Hu, Huang, "Compacter: A Lightweight Transformer for Image Restoration", ACM MM
-2024, pp. 3094-3103. From the paper's figures: the flat stack of blocks (CTL in the paper) between
-two convolutions, the long residual, the reconstruction that alone differs between tasks. Its counts
-of parameters at x2, x3 and x4 (393K, 399K, 408K) are met by the defaults below. Ours: the position
-bias (one table for all blocks), the shifted windows, the padding, the optional input skip.
+2024, pp. 3094-3103. From the paper's figures: the flat stack of blocks (its CTL) between two
+convolutions, the long residual, a reconstruction for each task. The defaults meet its 393K, 399K and
+408K parameters at x2, x3 and x4. Ours: the position bias, shifted windows, padding, input skip.
 
     image -> conv_first -+-> 14 x [CASA, DSGM] -> conv_last -> (+) -> reconstruct -> (+) -> image
                |         +--------------------------------------+                     |
@@ -106,6 +105,10 @@ class CompacterArch(nn.Module):
         self.blocks = nn.ModuleList(map(CompacterBlock, casas, ffns))
         self.conv_last = nn.Conv2d(dim, dim, 3, padding=1)
         self.reconstruct = nn.Conv2d(dim, in_chans * upscale**2, 3, padding=1)
+        nn.init.trunc_normal_(
+            self.reconstruct.weight, std=0.002
+        )  # starts with the input skip alone
+        nn.init.zeros_(self.reconstruct.bias)  # type: ignore[arg-type]
         # What no shape in a state dict tells, for `deduce_options`.
         flags = [input_skip, shift, spatial, interaction, num_heads, *self.window]
         self.register_buffer("flags", torch.tensor(flags, dtype=torch.uint8))
@@ -121,7 +124,6 @@ class CompacterArch(nn.Module):
         return F.pad(y, [-self.upscale * size for size in padding])  # crops
 
     def restore(self, x: Tensor) -> Tensor:
-        """As :meth:`forward`, of an image of whole windows."""
         shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))
         y = self.conv_last(self.execute(shallow)) + shallow
         y = F.pixel_shuffle(self.reconstruct(y), self.upscale)
@@ -144,9 +146,8 @@ class CompacterArch(nn.Module):
     def attention_masks(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The masks of the windows of (B, C, H, W): of unshifted blocks, and of shifted ones."""
         bias = None if self.position_bias is None else self.position_bias()
-        x, shift = x.permute(0, 2, 3, 1), any(self.shifts)
-        unshifted = attention_mask(bias, False, x, self.window)
-        return unshifted, attention_mask(bias, shift, x, self.window)
+        x, w = x.permute(0, 2, 3, 1), self.window
+        return attention_mask(bias, False, x, w), attention_mask(bias, any(self.shifts), x, w)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

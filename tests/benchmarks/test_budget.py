@@ -23,6 +23,7 @@ from ..conftest import Project
 
 SAFMN = replace(NETWORKS["SAFMN"], options={"dim": 8, "n_blocks": 1})
 SWINIR = {**NETWORKS["SwinIR-400K"].options, "embed_dim": 4, "depths": [2], "num_heads": [2]}
+SCHEDULE = {"rate": 5e-4, "batch": 8, "warmup": -1, "validations": 10}
 TINY = {
     "Compacter": replace(NETWORKS["Compacter"], options={"dim": 12, "num_blocks": 1}),
     "SwinIR-400K": replace(NETWORKS["SwinIR-400K"], options=SWINIR),
@@ -70,7 +71,7 @@ def test_no_edsr_is_nearer():
 
 def test_the_same_recipe_for_all():
     paths = {name: Path(name) for name in ("gt", "lq", "set5_gt", "set5_lq")}
-    args = argparse.Namespace(**paths, iterations=1000, seed=3)
+    args = argparse.Namespace(**paths, iterations=1000, seed=3, **SCHEDULE)
     recipes = [budget.options(name, args) for name in NETWORKS]
     assert len({recipe.pop("name") for recipe in recipes}) == len(NETWORKS)
     models = [(recipe.pop("model_type"), recipe.pop("network_g")["type"]) for recipe in recipes]

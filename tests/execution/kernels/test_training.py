@@ -64,8 +64,9 @@ def test_gradients_are_those_of_the_plain_network(options: dict[str, Any]):
         exact = step(deepcopy(network).double(), x.double())
         errors = error(step(kernels, x), exact)
         assert errors.pop("temperatures") < 1e-3, size  # sums of what cancels
-        worst = max(errors, key=errors.__getitem__)
-        assert errors[worst] < 1e-5, (size, worst)
+        plain = error(step(network, x), exact)  # what float32 itself costs
+        for name, value in errors.items():
+            assert value < max(1e-5, 2 * plain[name]), (size, name)
 
 
 @needs_compiler
