@@ -2,8 +2,8 @@
 
 Source: Wu, Li, Hu, Huang, "Compacter: A Lightweight Transformer for Image Restoration", ACM MM
 2024, pp. 3094-3103. From the paper's figures: the flat stack of blocks (its CTL) between two
-convolutions, the long residual, a reconstruction for each task. The defaults meet its 393K, 399K and
-408K parameters at x2, x3 and x4. Ours: the position bias, shifted windows, padding, input skip.
+convolutions, the long residual, a reconstruction for each task. The defaults have its 393K, 399K
+and 408K parameters at x2, x3 and x4. Ours: position bias, shifted windows, padding, input skip.
 
     image -> conv_first -+-> 14 x [CASA, DSGM] -> conv_last -> (+) -> reconstruct -> (+) -> image
                |         +--------------------------------------+                     |
