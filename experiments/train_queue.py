@@ -477,7 +477,7 @@ def test_shipped(run: Run, comparison: Comparison, session: Session) -> Scores |
 def scores_of(weights: Path, run: Run, comparison: Comparison, session: Session) -> Scores | None:
     """The scores of weights by ``basicsr test``; None if the queue has to end meanwhile."""
     changes = {
-        "name": f"{run.name}_queue",
+        "name": f"{run.name}_queue_{weights.stem}",
         "val:save_img": False,
         "path:pretrain_network_g": str(weights),
         "path:param_key_g": "params_ema",

@@ -121,7 +121,7 @@ class CompacterArch(nn.Module):
         padding = padding_to_windows(x, self.window)
         small = 2 * x.shape[2] <= self.window[0] or 2 * x.shape[3] <= self.window[1]
         y = self.restore(F.pad(x, padding, "replicate" if small else "reflect"))
-        return F.pad(y, [-self.upscale * size for size in padding])  # crops
+        return F.pad(y, [-self.upscale * size for size in padding]).contiguous()  # crops
 
     def restore(self, x: Tensor) -> Tensor:
         shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last))

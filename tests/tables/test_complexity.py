@@ -103,10 +103,7 @@ def multi_adds_by_hand(
     for _ in range(num_blocks):
         total += 2 * 5 * pixels * dim  # two LayerNorms
         total += pixels * dim * 3 * dim  # Q, K, V
-        total += pixels * dim * dim  # the second moments of the channels
-        total += 2 * dim * (dim + 1) ** 2  # Q and K of the moments, biases included
-        total += 2 * dim * dim * (dim + 1)  # Q^T K of the channels; A W_v
-        total += pixels * dim * dim  # the projection of the channel attention
+        total += 2 * pixels * dim * dim  # Q^T K and A V of the channels
         for _ in range(windows * num_heads):
             total += (h * w) * (h * w) * (dim // num_heads)  # Q K^T of a window
             total += (h * w) * (h * w) * (dim // num_heads)  # A V of a window
