@@ -1,7 +1,7 @@
 """A network written for other programs: ONNX, safetensors, PyTorch's own export.
 
-What a lower precision costs in ONNX, x2, with earlier weights (dB of PSNR on Y; int8 calibrated on 8 LR images that are
-in neither set), and its time over fp32's on one thread of an AMD EPYC:
+What a lower precision costs in ONNX, x2, with earlier weights (dB of PSNR on Y; int8 calibrated on
+8 LR images that are in neither set), and its time over fp32's on one thread of an AMD EPYC:
 
 | precision | Set5 | Set14 | time |
 |-|-|-|-|
