@@ -4,10 +4,11 @@ The intermediate images of a network of this size travel to main memory and back
 of rows they stay in the cache, and what they need no longer depends on the height of the image.
 Smaller bands cost more than they gain: each operation has threads to start and to wait for.
 
-Everything that is computed here is computed by the plain network's own layers and methods, with two
-exceptions: the channel map, which depends on the whole image, comes from second moments
-(:mod:`.moments`), and window attention takes one head after the other, whose logits stay in the
-cache: for windows of 64 pixels faster than PyTorch's fused attention on a CPU.
+Everything that is computed here is computed by the plain network's own layers and methods, with
+three exceptions: the channel map, which depends on the whole image, comes from second moments
+(:mod:`.moments`); window attention takes one head after the other, whose logits stay in the cache,
+for windows of 64 pixels faster than PyTorch's fused attention on a CPU; and the two branches of
+DSGM are computed one after the other and gated in place, a tenth of the whole time less.
 
 Images are (B, H, W, C). Rows from H on are those from 0 on, as the windows of a shifted grid wrap
 around.
@@ -16,12 +17,14 @@ around.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..archs import CASA, CompacterArch
+from ..archs import CASA, DSGM, CompacterArch
 from ..archs.casa_arch import attention_mask, from_windows, to_windows
 from ..archs.compacter_arch import CompacterBlock
 from .moments import channel_map, moments_of, with_bias
@@ -96,9 +99,25 @@ def run_block(block: CompacterBlock, x: Tensor, bias: Tensor | None, border: Ten
     n = as_channels_first(block.norm2, x)
 
     def fed(band: Rows) -> Tensor:
-        return with_halo(lambda part: [as_channels_first(ffn, part)], n, band)[0]
+        if not isinstance(ffn, DSGM):
+            return with_halo(lambda part: [as_channels_first(ffn, part)], n, band)[0]
+        a, b = with_halo(partial(branches, ffn), n, band)
+        y: Tensor = ffn.fc_out(torch.sigmoid(a).mul_(b).addcmul_(F.gelu(b), a))
+        return y
 
     return in_bands(fed, x, rows)
+
+
+def branches(ffn: DSGM, n: Tensor) -> list[Tensor]:
+    """a and b of ``DSGM``, each by itself: (B, H, W, C) -> twice (B, H, W, rC)."""
+    a_and_b = []
+    hidden, dwconv = ffn.fc_out.in_features, ffn.dwconv
+    for part in (slice(hidden), slice(hidden, None)):
+        y = F.linear(n, ffn.fc_in.weight[part], ffn.fc_in.bias[part]).permute(0, 3, 1, 2)
+        bias = None if dwconv.bias is None else dwconv.bias[part]
+        y = F.conv2d(y, dwconv.weight[part], bias, padding=1, groups=hidden)
+        a_and_b.append(y.permute(0, 2, 3, 1))
+    return a_and_b
 
 
 def as_channels_first(module: nn.Module, x: Tensor) -> Tensor:
