@@ -86,6 +86,7 @@ def start(*steps: str) -> Peer:
 
 
 STARTS = {
+    "normal 0.02, reconstruction near zero": start(),  # as shipped
     "normal 0.02": start("normal", "unrelated"),
     "normal 0.02, ICNR": start("normal", "icnr"),
     "normal 0.02, reconstruction zero": start("normal", "zero"),
