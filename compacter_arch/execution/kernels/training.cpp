@@ -27,7 +27,6 @@ namespace {
 
 constexpr int TILE = 64;      // pixels that are projected at once
 constexpr int UNITS = 8;      // of work, at least: more threads than that have nothing to do
-constexpr int PART = 1024;    // pixels, at most, whose moments are summed in float32
 constexpr int K = C + 4;      // channels of a pixel, a one, and zeros up to whole vectors
 constexpr int H = 2 * E;      // channels of h
 constexpr int WIDE = H + 16;  // from pixel to pixel in the cache: an odd number of its lines
@@ -89,6 +88,31 @@ void add_product(float* weight, const float* left, int left_stride, const float*
              [&](int m, int n, V y) { store(weight + m * N + n, y); });
 }
 
+// second (C, C) += n^T n and first (C) += n of `count` pixels, in float64: where the channels of an image depend
+// on each other, what matters of the moments is a small difference. `second` from the diagonal on alone.
+inline void add_moments(double* second, double* first, const float* n, int count) {
+  typedef double W __attribute__((vector_size(4 * LANES)));
+  typedef double Any __attribute__((vector_size(4 * LANES), aligned(8), may_alias));
+  constexpr int lanes = LANES / 2, columns = 2, rows = 4;  // of a tile
+  alignas(64) double wide[TILE * C];
+  for (int i = 0; i < count; i++)
+    for (int c = 0; c < C; c++) first[c] += wide[i * C + c] = n[i * C + c];
+  for (int column = 0; column < C; column += columns * lanes)
+    for (int row = 0; row < column + columns * lanes; row += rows) {
+      W sums[rows][columns] = {};
+      for (int i = 0; i < count; i++) {
+        W right[columns];
+        for (int j = 0; j < columns; j++)
+          hold(right[j] = *reinterpret_cast<const Any*>(wide + i * C + column + j * lanes));
+        for (int m = 0; m < rows; m++)
+          for (int j = 0; j < columns; j++) sums[m][j] += (wide[i * C + row + m] - W{}) * right[j];
+      }
+      for (int m = 0; m < rows; m++)
+        for (int j = 0; j < columns; j++)
+          *reinterpret_cast<Any*>(second + (row + m) * C + column + j * lanes) += sums[m][j];
+    }
+}
+
 // Through a layer norm: dx = dy + the gradient of the bare norm n, whose own gradient is dn.
 void norm_backward(const float* dn, const float* n, float scale, const float* dy, float* dx) {
   V total{}, products{};
@@ -98,48 +122,68 @@ void norm_backward(const float* dn, const float* n, float scale, const float* dy
     store(dx + c, load(dy + c) + (load(dn + c) - mean - load(n + c) * along) * scale);
 }
 
-// Which of the nine taps of a row of a convolution see the image: its first or last column do not.
-inline bool inside(int tap, int64_t i, int64_t width) {
-  return (i > 0 || tap % 3 > 0) && (i + 1 < width || tap % 3 < 2);
+// How the channels of a row lie in memory. Interleaved: those of a pixel one after the other. In groups:
+// 16 channels of all pixels, a cache line each, then the next 16, so that a convolution, which takes one
+// vector of channels after the other, reads line after line.
+struct Layout {
+  int64_t pixel, group;  // floats from one to the next
+
+  int64_t at(int64_t i, int c) const { return unsigned(c) / 16 * group + i * pixel + unsigned(c) % 16; }
+};
+inline Layout interleaved(int64_t channels) { return {channels, 16}; }
+inline Layout grouped(int64_t width) { return {16, (width | 1) * 16}; }  // an odd number of lines apart
+
+// visit(i, j, offset) for the taps j of a convolution that see the image at a pixel of a row, `offset` floats
+// from where they begin; then done(i).
+template <class Visit, class Done>
+inline __attribute__((always_inline)) void slide(int64_t width, int64_t pixel, Visit visit, Done done) {
+  const auto edge = [=](int64_t i) {
+    for (int j = 0; j < 9; j++)
+      if ((i > 0 || j % 3 > 0) && (i + 1 < width || j % 3 < 2)) visit(i, j, (i + j % 3 - 1) * pixel);
+    done(i);
+  };
+  edge(0);
+  for (int64_t i = 1; i + 1 < width; i++) {
+    for (int j = 0; j < 9; j++) visit(i, j, (i + j % 3 - 1) * pixel);
+    done(i);
+  }
+  if (width > 1) edge(width - 1);
 }
 
-// out(i, c, sums) of init(i, c) + the depth-wise convolution of a row with N channels by taps (3, 3, N).
-// line: the rows above, at and below it, `stride` floats from pixel to pixel.
-template <int N, class Init, class Out>
-void convolve(const float* const* line, int64_t width, int64_t stride, const float* taps, Init init, Out out) {
+// out(i, c, sums): the depth-wise convolution of a row with N channels by taps (3, 3, N), with or without a
+// bias. line: the rows above, at and below it.
+template <int N, class Out>
+void convolve(const float* const* line, int64_t width, Layout layout, const float* taps, const float* bias, Out out) {
   for (int c = 0; c < N; c += LANES) {
+    const int64_t first = layout.at(0, c);
+    const float *const above = line[0] + first, *const at = line[1] + first, *const below = line[2] + first;
     V weight[9];
     for (int j = 0; j < 9; j++) weight[j] = load(taps + j * N + c);
-    for (int64_t i = 0; i < width; i++) {
-      V y = init(i, c);
-      if (i > 0 && i + 1 < width)
-        for (int j = 0; j < 9; j++) y += load(line[j / 3] + (i + j % 3 - 1) * stride + c) * weight[j];
-      else
-        for (int j = 0; j < 9; j++)
-          if (inside(j, i, width)) y += load(line[j / 3] + (i + j % 3 - 1) * stride + c) * weight[j];
-      out(i, c, y);
-    }
+    const V start = bias ? load(bias + c) : V{};
+    V y = start;
+    slide(width, layout.pixel,
+          [&](int64_t, int j, int64_t offset) { y += load((j < 3 ? above : j < 6 ? at : below) + offset) * weight[j]; },
+          [&](int64_t i) { out(i, c, y), y = start; });
   }
 }
 
 // The gradients of its taps and of its bias, dtaps (3, 3, N) and dbias (N), grow by those of a row, of
 // whose output dy is the gradient.
 template <int N>
-void convolve_backward(const float* const* line, int64_t width, int64_t stride, const float* dy, int64_t dy_stride,
+void convolve_backward(const float* const* line, int64_t width, Layout layout, const float* dy, Layout of_dy,
                        float* dtaps, float* dbias) {
   for (int c = 0; c < N; c += LANES) {
-    V sums[9], total = load(dbias + c);
+    const int64_t first = layout.at(0, c);
+    const float *const above = line[0] + first, *const at = line[1] + first, *const below = line[2] + first;
+    const float* grads = dy + of_dy.at(0, c);
+    V sums[9], total = load(dbias + c), grad = load(grads);
     for (int j = 0; j < 9; j++) sums[j] = load(dtaps + j * N + c);
-    for (int64_t i = 0; i < width; i++) {
-      V grad = load(dy + i * dy_stride + c);
-      hold(grad);
-      total += grad;
-      if (i > 0 && i + 1 < width)
-        for (int j = 0; j < 9; j++) sums[j] += load(line[j / 3] + (i + j % 3 - 1) * stride + c) * grad;
-      else
-        for (int j = 0; j < 9; j++)
-          if (inside(j, i, width)) sums[j] += load(line[j / 3] + (i + j % 3 - 1) * stride + c) * grad;
-    }
+    slide(width, layout.pixel,
+          [&](int64_t, int j, int64_t offset) { sums[j] += load((j < 3 ? above : j < 6 ? at : below) + offset) * grad; },
+          [&](int64_t i) {
+            total += grad;
+            if (i + 1 < width) hold(grad = load(grads + (i + 1) * of_dy.pixel));
+          });
     for (int j = 0; j < 9; j++) store(dtaps + j * N + c, sums[j]);
     store(dbias + c, total);
   }
@@ -251,16 +295,17 @@ struct Channels {
   double moments[K * K], products[2 * C * K], norms[2 * C], cosines[C * C];  // M, P M, their norms
   float map[C * C];  // their softmax
 
-  // p: (2C, K). Of n^T n and of n, `parts` sums.
-  void forward(const double* p, const float* second, const float* first, int64_t parts, int64_t pixels,
+  // p: (2C, K). `parts` sums: of n^T n, above the diagonal, and of n.
+  void forward(const double* p, const double* second, const double* first, int64_t parts, int64_t pixels,
                float temperature) {
     std::memset(moments, 0, sizeof moments);
     for (int64_t part = 0; part < parts; part++)
       for (int i = 0; i < C; i++) {
-        for (int j = 0; j < C; j++) moments[i * K + j] += second[(part * C + i) * C + j];
+        for (int j = i; j < C; j++) moments[i * K + j] += second[(part * C + i) * C + j];
         moments[i * K + C] += first[part * C + i];
       }
-    for (int i = 0; i < C; i++) moments[C * K + i] = moments[i * K + C];
+    for (int i = 0; i < K; i++)
+      for (int j = 0; j < i; j++) moments[i * K + j] = moments[j * K + i];
     moments[C * K + C] = double(pixels);
     multiply<K>(2 * C, K, p, K, 1, moments, products);
     double p_k[K * C];
@@ -369,18 +414,17 @@ namespace {
 
 // qkv and the channel maps of x.
 void project(const float* x, const Projection<3 * C>& w, float temperature, const Kept& kept, const Size& size) {
-  const int64_t pixels = size.pixels(), fewest = (pixels + PART - 1) / PART;
-  const int64_t parts = size.parts() > fewest ? size.parts() : fewest, units = size.batch * parts;
-  Scratch<2> scratch(bytes({units * C * C, units * C}) + bytes<double>({2 * C * K}));
-  float *const second = scratch.take(units * C * C), *const first = scratch.take(units * C);
+  const int64_t pixels = size.pixels(), parts = size.parts(), units = size.units();
+  Scratch<2> scratch(bytes<double>({units * C * C, units * C, 2 * C * K}));
+  double *const second = scratch.take<double>(units * C * C), *const first = scratch.take<double>(units * C);
   double* const p = scratch.take<double>(2 * C * K);
   with_bias(w, p);
 #pragma omp parallel for num_threads(int(size.threads)) schedule(static)
   for (int64_t unit = 0; unit < units; unit++) {
     const int64_t b = unit / parts, part = unit % parts;
     const int64_t from = b * pixels + pixels * part / parts, to = b * pixels + pixels * (part + 1) / parts;
-    std::memset(second + unit * C * C, 0, sizeof(float) * C * C);
-    std::memset(first + unit * C, 0, sizeof(float) * C);
+    std::memset(second + unit * C * C, 0, sizeof(double) * C * C);
+    std::memset(first + unit * C, 0, sizeof(double) * C);
     alignas(64) float n[TILE * C];
     for (int64_t at = from; at < to; at += TILE) {
       const int count = int(to - at < TILE ? to - at : TILE);
@@ -388,8 +432,7 @@ void project(const float* x, const Projection<3 * C>& w, float temperature, cons
       for (int i = 0; i < count; i++) normalise(x + (at + i) * C, [&](int c, V y) { store(n + i * C + c, y); });
       product<3 * C>(int(up_to_8(count)), C, n, C, 1, w.right, 3 * C, [&](int, int c) { return load(w.bias + c); },
                      [&](int i, int c, V y) { if (i < count) store(kept.qkv + (at + i) * (3 * C) + c, y); });
-      add_product<C, C>(second + unit * C * C, n, C, n, C, count);
-      add_rows<C>(first + unit * C, n, count);
+      add_moments(second + unit * C * C, first + unit * C, n, count);
     }
   }
 #pragma omp parallel for num_threads(int(size.threads)) schedule(static)
@@ -494,9 +537,10 @@ void project_backward(const float* x, const float* dy, const Kept& kept, float* 
         grads[i] = seen ? du + (at + (i - 1) * width) * C : nothing;
       }
       float* const dv = dqkv + at * (3 * C) + 2 * C;
-      convolve<C>(grads, width, C, taps, [&](int64_t i, int c) { return load(dv + i * (3 * C) + c); },
-                  [&](int64_t i, int c, V y) { store(dv + i * (3 * C) + c, y); });
-      convolve_backward<C>(values, width, 3 * C, grads[1], C, own.taps, own.b_local);
+      convolve<C>(grads, width, interleaved(C), taps, nullptr, [=](int64_t i, int c, V y) {
+        store(dv + i * (3 * C) + c, load(dv + i * (3 * C) + c) + y);
+      });
+      convolve_backward<C>(values, width, interleaved(3 * C), grads[1], interleaved(C), own.taps, own.b_local);
     }
     const int64_t end = (b * height + bottom) * width;
     for (int64_t at = (b * height + top) * width; at < end; at += TILE) {
@@ -646,11 +690,13 @@ void mix_backward(const Mix* weights, const Mix* grads, const float* x, const fl
   Projection<3 * C>::backward(m.w, m.norm_w, m.norm_b, d.w, d.b, d.norm_w, d.norm_b);
 }
 
-// x, y: (B, H, W, C). h: (B, H, W, 2E), kept for the backward pass.
+// x, y: (B, H, W, C). h: (B, H, 2E / 16, W or the next odd number, 16), kept for the backward pass.
 void feed(const Feed* weights, const float* x, float* y, float* h, const Size* sizes) {
   const Feed f = *weights;
   const Size size = *sizes;
   const int64_t height = size.height, width = size.width, parts = size.parts(), rows = up_to_8(width);
+  const Layout groups = grouped(width);
+  const int64_t line_size = H / 16 * groups.group;
   Scratch<0> scratch(Projection<H>::space() + bytes({9 * H, E * C}));
   const Projection<H> in(scratch, f.w_in, f.b_in, f.norm_w, f.norm_b);
   float *const taps = scratch.take(9 * H), *const w_out = scratch.take(E * C);
@@ -661,32 +707,31 @@ void feed(const Feed* weights, const float* x, float* y, float* h, const Size* s
   for (int64_t unit = 0; unit < size.units(); unit++) {
     const int64_t b = unit / parts, part = unit % parts;
     const int64_t top = height * part / parts, bottom = height * (part + 1) / parts;
-    Scratch<1> scratch(bytes({rows * C, width * H, width * H, width * H, rows * E}));
-    float *const n = scratch.take(rows * C), *const ab = scratch.take(width * H);
-    float *const above = scratch.take(width * H), *const below = scratch.take(width * H);
+    Scratch<1> scratch(bytes({rows * C, line_size, line_size, line_size, rows * E}));
+    float *const n = scratch.take(rows * C), *const ab = scratch.take(line_size);
+    float *const above = scratch.take(line_size), *const below = scratch.take(line_size);
     float* const g = scratch.take(rows * E);
     // A row of h: of this part, of the row next to it on either side, or zero outside of the image.
     const auto line = [&](int64_t row) {
-      return row < top ? above : row < bottom ? h + (b * height + row) * width * H : below;
+      return row < top ? above : row < bottom ? h + (b * height + row) * line_size : below;
     };
     std::memset(n, 0, sizeof(float) * rows * C);
     for (int64_t row = top - 1; row <= bottom; row++) {
       float* const next = line(row);
       if (row < 0 || row >= height) {
-        std::memset(next, 0, sizeof(float) * width * H);
+        std::memset(next, 0, sizeof(float) * line_size);
       } else {
         const float* const from = x + (b * height + row) * width * C;
         for (int64_t i = 0; i < width; i++) normalise(from + i * C, [&](int c, V z) { store(n + i * C + c, z); });
         product<H>(int(rows), C, n, C, 1, in.right, H, [&](int, int c) { return load(in.bias + c); },
-                   [&](int i, int c, V z) { if (i < width) store(next + i * H + c, z); });
+                   [&](int i, int c, V z) { if (i < width) store(next + groups.at(i, c), z); });
       }
       if (row <= top) continue;
       const float* const lines[3] = {line(row - 2), line(row - 1), next};
-      convolve<H>(lines, width, H, taps, [&](int64_t, int c) { return load(f.b_conv + c); },
-                  [&](int64_t i, int c, V z) { store(ab + i * H + c, z); });
-      for (int64_t i = 0; i < width; i++)
-        for (int c = 0; c < E; c += LANES) {
-          const V a = load(ab + i * H + c), z = load(ab + i * H + E + c);
+      convolve<H>(lines, width, groups, taps, f.b_conv, [=](int64_t i, int c, V z) { store(ab + groups.at(i, c), z); });
+      for (int c = 0; c < E; c += LANES)
+        for (int64_t i = 0; i < width; i++) {
+          const V a = load(ab + groups.at(i, c)), z = load(ab + groups.at(i, E + c));
           store(g + i * E + c, sigmoid(a) * z + z * normal(z) * a);
         }
       const int64_t to = (b * height + row - 1) * width * C;
@@ -702,6 +747,8 @@ void feed_backward(const Feed* weights, const Feed* grads, const float* x, const
   const Feed f = *weights, d = *grads;
   const Size size = *sizes;
   const int64_t height = size.height, width = size.width, parts = size.parts(), units = size.units();
+  const Layout groups = grouped(width);
+  const int64_t line_size = H / 16 * groups.group;
   Scratch<0> scratch(Projection<H>::space() + bytes({9 * H, 9 * H}) + bytes<FeedParts>({units}));
   const Projection<H> in(scratch, f.w_in, f.b_in, f.norm_w, f.norm_b);
   float *const taps = scratch.take(9 * H), *const turned = scratch.take(9 * H);
@@ -715,9 +762,9 @@ void feed_backward(const Feed* weights, const Feed* grads, const float* x, const
     const int64_t top = height * part / parts, bottom = height * (part + 1) / parts;
     FeedParts& own = all[unit];
     // As many rows of gradients as make a tile are gathered before they are multiplied.
-    const int64_t most = width < TILE ? TILE / width : 1, rows = up_to_8(most * width), line_size = width * H;
-    Scratch<1> scratch(bytes({line_size, width * H, 3 * line_size, rows * WIDE, rows * E, rows * C, rows * C, rows}));
-    float *const nothing = scratch.take(line_size), *const ab = scratch.take(width * H);
+    const int64_t most = width < TILE ? TILE / width : 1, rows = up_to_8(most * width);
+    Scratch<1> scratch(bytes({line_size, line_size, 3 * line_size, rows * WIDE, rows * E, rows * C, rows * C, rows}));
+    float *const nothing = scratch.take(line_size), *const ab = scratch.take(line_size);
     float *const ring = scratch.take(3 * line_size), *const dhs = scratch.take(rows * WIDE);
     float *const gs = scratch.take(rows * E), *const ns = scratch.take(rows * C);
     float *const dn = scratch.take(rows * C), *const scale = scratch.take(rows);
@@ -737,14 +784,14 @@ void feed_backward(const Feed* weights, const Feed* grads, const float* x, const
         float* const g = gs + waiting_g * width * E;
         product<E>(int(up_to_8(width)), C, padded<C>(grad, width, dn), C, 1, f.w_out, E, zero,
                    [&](int i, int c, V z) { if (i < width) store(g + i * E + c, z); });  // of g
-        convolve<H>(lines, width, H, taps, [&](int64_t, int c) { return load(f.b_conv + c); },
-                    [&](int64_t i, int c, V z) { store(ab + i * H + c, z); });
-        for (int64_t i = 0; i < width; i++)
-          for (int c = 0; c < E; c += LANES) {
-            const V a = load(ab + i * H + c), z = load(ab + i * H + E + c), dg = load(g + i * E + c);
+        convolve<H>(lines, width, groups, taps, f.b_conv,
+                    [=](int64_t i, int c, V z) { store(ab + groups.at(i, c), z); });
+        for (int c = 0; c < E; c += LANES)
+          for (int64_t i = 0; i < width; i++) {
+            const V a = load(ab + groups.at(i, c)), z = load(ab + groups.at(i, E + c)), dg = load(g + i * E + c);
             const V open = sigmoid(a), share = normal(z), density = exponential(z * z * -0.5f) * 0.398942280f;
-            store(next + i * H + c, dg * z * (open * (1.f - open) + share));
-            store(next + i * H + E + c, dg * (open + a * (share + z * density)));
+            store(next + groups.at(i, c), dg * z * (open * (1.f - open) + share));
+            store(next + groups.at(i, E + c), dg * (open + a * (share + z * density)));
             store(g + i * E + c, open * z + z * share * a);
           }
         if (row >= top && row < bottom) {
@@ -759,9 +806,8 @@ void feed_backward(const Feed* weights, const Feed* grads, const float* x, const
       const float* const lines[3] = {line(row - 2), line(row - 1), line(row)};
       const float* const slopes[3] = {dab(row - 2), dab(row - 1), next};
       float *const dh = dhs + waiting_h * width * WIDE, *const n = ns + waiting_h * width * C;
-      convolve_backward<H>(lines, width, H, slopes[1], H, own.taps, own.b_conv);
-      convolve<H>(slopes, width, H, turned, [](int64_t, int) { return V{}; },
-                  [&](int64_t i, int c, V z) { store(dh + i * WIDE + c, z); });
+      convolve_backward<H>(lines, width, groups, slopes[1], groups, own.taps, own.b_conv);
+      convolve<H>(slopes, width, groups, turned, nullptr, [=](int64_t i, int c, V z) { store(dh + i * WIDE + c, z); });
       const int64_t at = (b * height + row - 1) * width * C;
       for (int64_t i = 0; i < width; i++)
         scale[waiting_h * width + i] = normalise(x + at + i * C, [&](int c, V z) { store(n + i * C + c, z); });

@@ -198,7 +198,8 @@ class Feed(torch.autograd.Function):
     def forward(ctx: Any, kernels: TrainingKernels, x: Tensor, *weights: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         x, weights = x.contiguous(), tuple(w.contiguous() for w in weights)
-        y, h = torch.empty_like(x), x.new_empty(*x.shape[:3], len(weights[3]))
+        y, (b, height, width, _) = torch.empty_like(x), x.shape
+        h = x.new_empty(b, height, width | 1, len(weights[3]))
         ctx.library = kernels.library()
         ctx.library.feed(
             structure(FeedWeights, weights), pointer(x), pointer(y), pointer(h), size_of(x)

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
-#ifdef __AVX512F__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 
@@ -40,8 +40,13 @@ inline V smaller(V a, V b) { return (V)_mm512_min_ps((__m512)a, (__m512)b); }
 inline float sum(V v) { return _mm512_reduce_add_ps((__m512)v); }
 inline float maximum(V v) { return _mm512_reduce_max_ps((__m512)v); }
 #else
+#ifdef __AVX__  // in one instruction, which GCC does not find
+inline V larger(V a, V b) { return (V)_mm256_max_ps((__m256)a, (__m256)b); }
+inline V smaller(V a, V b) { return (V)_mm256_min_ps((__m256)a, (__m256)b); }
+#else
 inline V larger(V a, V b) { return a > b ? a : b; }
 inline V smaller(V a, V b) { return a < b ? a : b; }
+#endif
 inline float sum(V v) { return reduce(v, [](float a, float b) { return a + b; }); }
 inline float maximum(V v) { return reduce(v, [](float a, float b) { return a > b ? a : b; }); }
 #endif
