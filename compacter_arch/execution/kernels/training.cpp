@@ -84,8 +84,8 @@ template <int M, int N>
 void add_product(float* weight, const float* left, int left_stride, const float* right, int right_stride,
                  int count) {
   product<N>(M, count, left, 1, left_stride, right, right_stride,
-             [&](int m, int n) { return load(weight + m * N + n); },
-             [&](int m, int n, V y) { store(weight + m * N + n, y); });
+             [=](int m, int n) { return load(weight + m * N + n); },
+             [=](int m, int n, V y) { store(weight + m * N + n, y); });
 }
 
 // second (C, C) += n^T n and first (C) += n of `count` pixels, in float64: where the channels of an image depend
@@ -205,6 +205,7 @@ struct Size {
 // Where the pixels of a window are in the image, and which of the masks is its own.
 struct Window {
   int64_t pixel[L];
+  bool inner[L];  // all nine taps of a convolution see the image
   int variant;
 
   Window(int64_t number, const Size& size) {
@@ -217,6 +218,7 @@ struct Window {
       int64_t x = column * WINDOW_W + i % WINDOW_W + size.step_w;
       y -= y < height ? 0 : height, x -= x < width ? 0 : width;
       pixel[i] = (b * height + y) * width + x;
+      inner[i] = y > 0 && y + 1 < height && x > 0 && x + 1 < width;
     }
   }
 
@@ -400,7 +402,8 @@ struct Feed {
 };
 
 // What `mix` keeps for `mix_backward`. qkv: (B, H, W, 3C). s, t, u: (windows, L, C). sums: (windows,
-// HEADS, L), the logarithms of the sums of the exponentials of the logits. channels: one for each image.
+// HEADS, 2, L), the largest logit of each row and one over the sum of the exponentials of the differences to it.
+// channels: one for each image.
 struct Kept {
   float *qkv, *s, *t, *u, *sums;
   Channels* channels;
@@ -430,8 +433,10 @@ void project(const float* x, const Projection<3 * C>& w, float temperature, cons
       const int count = int(to - at < TILE ? to - at : TILE);
       if (count % 8) std::memset(n, 0, sizeof n);
       for (int i = 0; i < count; i++) normalise(x + (at + i) * C, [&](int c, V y) { store(n + i * C + c, y); });
-      product<3 * C>(int(up_to_8(count)), C, n, C, 1, w.right, 3 * C, [&](int, int c) { return load(w.bias + c); },
-                     [&](int i, int c, V y) { if (i < count) store(kept.qkv + (at + i) * (3 * C) + c, y); });
+      const float* const bias = w.bias;
+      float* const to = kept.qkv + at * (3 * C);
+      product<3 * C>(int(up_to_8(count)), C, n, C, 1, w.right, 3 * C, [=](int, int c) { return load(bias + c); },
+                     [=](int i, int c, V y) { if (i < count) store(to + i * (3 * C) + c, y); });
       add_moments(second + unit * C * C, first + unit * C, n, count);
     }
   }
@@ -471,43 +476,44 @@ void attention_backward(const float* dy, const Mix& weights, const Kept& kept, f
       const float *const s = kept.s + number * L * C, *const t = kept.t + number * L * C;
       window.read<3 * C>(kept.qkv, rows);
       window.read<C>(dy, dout);
-      product<C>(L, C, dout, C, 1, weights.w_o, C, zero, [&](int j, int c, V grad) {
-        store(du_image + window.pixel[j] * C + c, grad);
-        const V x = load(s + j * C + c), y = load(t + j * C + c), a = sigmoid(x), z = sigmoid(y);
+      const int64_t* const pixel = window.pixel;
+      product<C>(L, C, dout, C, 1, weights.w_o, C, zero, [=](int j, int c, V grad) {
+        store(du_image + pixel[j] * C + c, grad);
+        const V x = load(s + j * C + c), y = load(t + j * C + c);
+        const V a = sigmoid(x), z = sigmoid(y);
         store(ds + j * C + c, grad * (z + y * a * (1.f - a)));
         store(dt + j * C + c, grad * (a + x * z * (1.f - z)));
       });
       add_product<C, C>(own.w_o, dout, C, kept.u + number * L * C, C, L);
       add_rows<C>(own.b_o, dout, L);
       add_product<C, C>(own.map, dt, C, rows + 2 * C, 3 * C, L);
-      product<C>(L, C, dt, C, 1, map, C, zero, [&](int j, int c, V z) { store(dv + j * C + c, z); });
+      product<C>(L, C, dt, C, 1, map, C, zero, [=](int j, int c, V z) { store(dv + j * C + c, z); });
       for (int head = 0; head < HEADS; head++) {
         const float *const q = rows + head * D, *const k = rows + C + head * D, *const grads = ds + head * D;
-        const float* const total = kept.sums + (number * HEADS + head) * L;
-        float shift[L];
+        const float *const shifts = kept.sums + (number * HEADS + head) * 2 * L, *const shares = shifts + L;
+        float along[L];
         for (int j = 0; j < L; j++) {
-          V along{};
-          for (int c = 0; c < D; c += LANES) along += load(grads + j * C + c) * load(s + j * C + head * D + c);
-          shift[j] = sum(along);
+          V total{};
+          for (int c = 0; c < D; c += LANES) total += load(grads + j * C + c) * load(s + j * C + head * D + c);
+          along[j] = sum(total);
         }
         transpose(k, 3 * C, k_t);
         transpose(rows + 2 * C + head * D, 3 * C, v_t);
-        product<L>(L, D, q, 3 * C, 1, k_t, L, zero, [&](int j, int m, V z) {
-          store(p + j * L + m, exponential(z * SCALE + load(mask + (head * L + j) * L + m) - total[j]));
+        const float *const added = mask + head * L * L, *const means = along, scale = SCALE;
+        float *const sums = own.mask + head * L * L, *const to = dqkv + head * D, *const start = dv + head * D;
+        product<L>(L, D, q, 3 * C, 1, k_t, L, zero, [=](int j, int m, V z) {
+          store(p + j * L + m, exponential(z * scale + load(added + j * L + m) - shifts[j]) * shares[j]);
         });
-        product<L>(L, D, grads, C, 1, v_t, L, zero, [&](int j, int m, V z) {
-          const V grad = load(p + j * L + m) * (z - shift[j]);  // of the logits
-          float* const sum = own.mask + (head * L + j) * L + m;
+        product<L>(L, D, grads, C, 1, v_t, L, zero, [=](int j, int m, V z) {
+          const V grad = load(p + j * L + m) * (z - means[j]);  // of the logits
           store(dp + j * L + m, grad);
-          store(sum, load(sum) + grad);
+          store(sums + j * L + m, load(sums + j * L + m) + grad);
         });
-        const auto write = [&](int which, int j, int c, V z) {
-          store(dqkv + window.pixel[j] * (3 * C) + which * C + head * D + c, z);
-        };
-        product<D>(L, L, dp, L, 1, k, 3 * C, zero, [&](int j, int c, V z) { write(0, j, c, z * SCALE); });
-        product<D>(L, L, dp, 1, L, q, 3 * C, zero, [&](int j, int c, V z) { write(1, j, c, z * SCALE); });
-        product<D>(L, L, p, 1, L, grads, C, [&](int j, int c) { return load(dv + j * C + head * D + c); },
-                   [&](int j, int c, V z) { write(2, j, c, z); });
+        const auto write = [=](int which, int j, int c, V z) { store(to + pixel[j] * (3 * C) + which * C + c, z); };
+        product<D>(L, L, dp, L, 1, k, 3 * C, zero, [=](int j, int c, V z) { write(0, j, c, z * scale); });
+        product<D>(L, L, dp, 1, L, q, 3 * C, zero, [=](int j, int c, V z) { write(1, j, c, z * scale); });
+        product<D>(L, L, p, 1, L, grads, C, [=](int j, int c) { return load(start + j * C + c); },
+                   [=](int j, int c, V z) { write(2, j, c, z); });
       }
     }
   }
@@ -550,11 +556,12 @@ void project_backward(const float* x, const float* dy, const Kept& kept, float* 
       if (count % 8) std::memset(n, 0, sizeof(float) * TILE * C);
       for (int i = 0; i < count; i++)
         scale[i] = normalise(x + (at + i) * C, [&](int c, V y) { store(n + i * C + c, y); });
-      product<C>(rows, C, n, C, 1, dmoments + b * C * C, C, [&](int, int c) { return load(dfirst + b * C + c); },
-                 [&](int i, int c, V y) { store(dn + i * C + c, y); });
+      const float* const start = dfirst + b * C;
+      product<C>(rows, C, n, C, 1, dmoments + b * C * C, C, [=](int, int c) { return load(start + c); },
+                 [=](int i, int c, V y) { store(dn + i * C + c, y); });
       product<C>(rows, 3 * C, padded<3 * C>(grad, count, copy), 3 * C, 1, w, C,
-                 [&](int i, int c) { return load(dn + i * C + c); },
-                 [&](int i, int c, V y) { store(dn + i * C + c, y); });
+                 [=](int i, int c) { return load(dn + i * C + c); },
+                 [=](int i, int c, V y) { store(dn + i * C + c, y); });
       add_product<3 * C, C>(own.w, grad, 3 * C, n, C, count);
       add_rows<3 * C>(own.b, grad, count);
       for (int i = 0; i < count; i++)
@@ -591,12 +598,15 @@ void mix(const Mix* weights, const float* x, float* y, const Kept* kept, const S
     window.read<3 * C>(kept->qkv, rows);
     for (int head = 0; head < HEADS; head++) {
       const float *const q = rows + head * D, *const v = rows + 2 * C + head * D;
+      float *const shifts = kept->sums + (unit * HEADS + head) * 2 * L, *const shares = shifts + L;
       transpose(rows + C + head * D, 3 * C, k_t);
       for (int top = 0; top < L; top += 8) {
-        product<L>(8, D, q + top * 3 * C, 3 * C, 1, k_t, L, zero, [&](int i, int j, V z) {
-          store(p + i * L + j, z * SCALE + load(mask + (head * L + top + i) * L + j));
+        float* const logits = p;
+        const float* const added = mask + (head * L + top) * L;
+        const float scale = SCALE;
+        product<L>(8, D, q + top * 3 * C, 3 * C, 1, k_t, L, zero, [=](int i, int j, V z) {
+          store(logits + i * L + j, z * scale + load(added + i * L + j));
         });
-        float share[8];
         for (int i = 0; i < 8; i++) {
           V most = load(p + i * L), total{};
           for (int j = LANES; j < L; j += LANES) most = larger(most, load(p + i * L + j));
@@ -606,36 +616,42 @@ void mix(const Mix* weights, const float* x, float* y, const Kept* kept, const S
             total += z;
             store(p + i * L + j, z);
           }
-          share[i] = 1.f / sum(total);
-          kept->sums[(unit * HEADS + head) * L + top + i] = shift - std::log(share[i]);
+          shifts[top + i] = shift;
+          shares[top + i] = 1.f / sum(total);
         }
+        float* const out = s + top * C + head * D;
+        const float* const share = shares + top;
         product<D>(8, L, p, L, 1, v, 3 * C, zero,
-                   [&](int i, int c, V z) { store(s + (top + i) * C + head * D + c, z * share[i]); });
+                   [=](int i, int c, V z) { store(out + i * C + c, z * share[i]); });
       }
     }
     product<C>(L, C, rows + 2 * C, 3 * C, 1, maps + unit / windows * (C * C), C, zero,
-               [&](int i, int c, V z) { store(t + i * C + c, z); });
-    for (int i = 0; i < L; i++) {
-      const int64_t row = window.pixel[i] / width % height, column = window.pixel[i] % width;
-      const float *value[9], *weight[9];  // of the taps that see the image
-      int seen = 0;
-      for (int j = 0; j < 9; j++) {
-        const int dy = j / 3 - 1, dx = j % 3 - 1;
-        if (row + dy < 0 || row + dy >= height || column + dx < 0 || column + dx >= width) continue;
-        value[seen] = kept->qkv + (window.pixel[i] + dy * width + dx) * (3 * C) + 2 * C;
-        weight[seen++] = taps + j * C;
-      }
-      for (int c = 0; c < C; c += LANES) {
-        V z = load(m.b_local + c) + gate(load(s + i * C + c), load(t + i * C + c));
-        if (seen == 9)
-          for (int j = 0; j < 9; j++) z += load(value[j] + c) * load(taps + j * C + c);
-        else
-          for (int j = 0; j < seen; j++) z += load(value[j] + c) * load(weight[j] + c);
-        store(u + i * C + c, z);
+               [=](int i, int c, V z) { store(t + i * C + c, z); });
+    for (int c = 0; c < C; c += LANES) {
+      const float* const v = kept->qkv + 2 * C + c;
+      const V bias = load(m.b_local + c);
+      V weight[9];
+      for (int j = 0; j < 9; j++) weight[j] = load(taps + j * C + c);
+      for (int i = 0; i < L; i++) {
+        const float* const at = v + window.pixel[i] * (3 * C);
+        V z = bias;
+        if (window.inner[i]) {
+          for (int j = 0; j < 9; j++) z += load(at + ((j / 3 - 1) * width + j % 3 - 1) * (3 * C)) * weight[j];
+        } else {
+          const int64_t row = window.pixel[i] / width % height, column = window.pixel[i] % width;
+          for (int j = 0; j < 9; j++) {
+            const int64_t y = row + j / 3 - 1, x = column + j % 3 - 1;
+            if (y >= 0 && y < height && x >= 0 && x < width)
+              z += load(at + ((j / 3 - 1) * width + j % 3 - 1) * (3 * C)) * weight[j];
+          }
+        }
+        store(u + i * C + c, z + gate(load(s + i * C + c), load(t + i * C + c)));
       }
     }
-    product<C>(L, C, u, C, 1, w_o, C, [&](int, int c) { return load(m.b_o + c); }, [&](int i, int c, V z) {
-      store(y + window.pixel[i] * C + c, load(x + window.pixel[i] * C + c) + z);
+    const float* const b_o = m.b_o;
+    const int64_t* const pixel = window.pixel;
+    product<C>(L, C, u, C, 1, w_o, C, [=](int, int c) { return load(b_o + c); }, [=](int i, int c, V z) {
+      store(y + pixel[i] * C + c, load(x + pixel[i] * C + c) + z);
     });
   }
 }
@@ -723,8 +739,9 @@ void feed(const Feed* weights, const float* x, float* y, float* h, const Size* s
       } else {
         const float* const from = x + (b * height + row) * width * C;
         for (int64_t i = 0; i < width; i++) normalise(from + i * C, [&](int c, V z) { store(n + i * C + c, z); });
-        product<H>(int(rows), C, n, C, 1, in.right, H, [&](int, int c) { return load(in.bias + c); },
-                   [&](int i, int c, V z) { if (i < width) store(next + groups.at(i, c), z); });
+        const float* const bias = in.bias;
+        product<H>(int(rows), C, n, C, 1, in.right, H, [=](int, int c) { return load(bias + c); },
+                   [=](int i, int c, V z) { if (i < width) store(next + groups.at(i, c), z); });
       }
       if (row <= top) continue;
       const float* const lines[3] = {line(row - 2), line(row - 1), next};
@@ -734,9 +751,11 @@ void feed(const Feed* weights, const float* x, float* y, float* h, const Size* s
           const V a = load(ab + groups.at(i, c)), z = load(ab + groups.at(i, E + c));
           store(g + i * E + c, sigmoid(a) * z + z * normal(z) * a);
         }
-      const int64_t to = (b * height + row - 1) * width * C;
-      product<C>(int(rows), E, g, E, 1, w_out, C, [&](int, int c) { return load(f.b_out + c); },
-                 [&](int i, int c, V z) { if (i < width) store(y + to + i * C + c, load(x + to + i * C + c) + z); });
+      const int64_t at = (b * height + row - 1) * width * C;
+      const float *const from = x + at, *const bias = f.b_out;
+      float* const to = y + at;
+      product<C>(int(rows), E, g, E, 1, w_out, C, [=](int, int c) { return load(bias + c); },
+                 [=](int i, int c, V z) { if (i < width) store(to + i * C + c, load(from + i * C + c) + z); });
     }
   }
 }
@@ -783,7 +802,7 @@ void feed_backward(const Feed* weights, const Feed* grads, const float* x, const
         const float* const grad = dy + (b * height + row) * width * C;
         float* const g = gs + waiting_g * width * E;
         product<E>(int(up_to_8(width)), C, padded<C>(grad, width, dn), C, 1, f.w_out, E, zero,
-                   [&](int i, int c, V z) { if (i < width) store(g + i * E + c, z); });  // of g
+                   [=](int i, int c, V z) { if (i < width) store(g + i * E + c, z); });  // of g
         convolve<H>(lines, width, groups, taps, f.b_conv,
                     [=](int64_t i, int c, V z) { store(ab + groups.at(i, c), z); });
         for (int c = 0; c < E; c += LANES)
@@ -816,7 +835,7 @@ void feed_backward(const Feed* weights, const Feed* grads, const float* x, const
       const int64_t first = at - (waiting_h - 1) * width * C;
       waiting_h = 0;
       product<C>(int(up_to_8(count)), H, dhs, WIDE, 1, in.left, C, zero,
-                 [&](int i, int c, V z) { store(dn + i * C + c, z); });
+                 [=](int i, int c, V z) { store(dn + i * C + c, z); });
       add_product<H, C>(own.w_in, dhs, WIDE, ns, C, count);
       add_rows<H>(own.b_in, dhs, count, WIDE);
       for (int i = 0; i < count; i++)

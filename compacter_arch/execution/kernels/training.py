@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
@@ -162,7 +162,7 @@ class Mix(torch.autograd.Function):
         windows = x[..., 0].numel() // n
         y, qkv = torch.empty_like(x), x.new_empty(*shape, 3 * c)
         s, t, u = (x.new_empty(windows, n, c) for _ in range(3))
-        sums = x.new_empty(windows, masks.shape[1], n)
+        sums = x.new_empty(windows, masks.shape[1], 2, n)
         channels = x.new_empty(len(x), library.channels_size(), dtype=torch.uint8)
         kept = qkv, s, t, u, sums, channels
         ctx.library, ctx.size = library, (step, len(masks))
