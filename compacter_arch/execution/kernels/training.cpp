@@ -284,11 +284,27 @@ void arrange(const float* weight, float* taps, bool turned) {
     for (int j = 0; j < 9; j++) taps[(turned ? 8 - j : j) * N + n] = weight[n * 9 + j];
 }
 
-// sum = the sum of `count` parts, `stride` floats apart, of n floats.
-void add_up(const float* parts, int64_t count, int64_t stride, float* sum, int64_t n) {
-  std::memcpy(sum, parts, n * sizeof(float));
-  for (int64_t i = 1; i < count; i++)
-    for (int64_t j = 0; j < n; j++) sum[j] += parts[i * stride + j];
+// And its gradient back.
+template <int N>
+void arrange_back(const float* taps, float* weight) {
+  for (int n = 0; n < N; n++)
+    for (int j = 0; j < 9; j++) weight[n * 9 + j] = taps[j * N + n];
+}
+
+template <size_t count>
+void copy(const float (&from)[count], float* to) {
+  std::memcpy(to, from, sizeof from);
+}
+
+// The first of `count` structures of floats becomes the sum of all.
+template <class T>
+void add_up(T* parts, int64_t count, int64_t threads) {
+  constexpr int64_t size = sizeof(T) / sizeof(float), most = 2048;
+  float* const sum = reinterpret_cast<float*>(parts);
+#pragma omp parallel for num_threads(int(threads)) schedule(static)
+  for (int64_t from = 0; from < size; from += most)
+    for (int64_t i = 1; i < count; i++)
+      for (int64_t j = from; j < from + most && j < size; j++) sum[j] += sum[i * size + j];
 }
 
 // The channel attention of an image by the moments of n, see moments.py, in float64. With P the folded
@@ -463,6 +479,7 @@ void attention_backward(const float* dy, const Mix& weights, const Kept& kept, f
   for (int64_t unit = 0; unit < size.units(); unit++) {
     const int64_t b = unit / parts, part = unit % parts;
     MixParts& own = units[unit];
+    std::memset(&own, 0, sizeof own);
     const float* const map = kept.channels[b].map;
     Scratch<1> scratch(bytes({L * 3 * C, L * C, L * C, L * C, L * C, D * L, D * L, L * L, L * L}));
     float *const rows = scratch.take(L * 3 * C), *const dout = scratch.take(L * C);
@@ -663,37 +680,31 @@ void mix_backward(const Mix* weights, const Mix* grads, const float* x, const fl
   const Size size = *sizes;
   const int64_t batch = size.batch, pixels = batch * size.pixels(), units = size.units(), parts = size.parts();
   Scratch<0> scratch(Projection<3 * C>::space() +
-                     bytes({pixels * 3 * C, pixels * C, batch * C * C, batch * C * C, batch * C, 9 * C}) +
+                     bytes({pixels * 3 * C, pixels * C, batch * C * C, batch * C, 9 * C}) +
                      bytes<double>({2 * C * K, batch * 2 * C * K, batch}) + bytes<MixParts>({units}));
   const Projection<3 * C> qkv(scratch, m.w, m.b, m.norm_w, m.norm_b);
   float *const dqkv = scratch.take(pixels * 3 * C), *const du = scratch.take(pixels * C);
-  float *const dmaps = scratch.take(batch * C * C), *const dmoments = scratch.take(batch * C * C);
-  float *const dfirst = scratch.take(batch * C), *const taps = scratch.take(9 * C);
+  float *const dmoments = scratch.take(batch * C * C), *const dfirst = scratch.take(batch * C);
+  float* const taps = scratch.take(9 * C);
   double *const p = scratch.take<double>(2 * C * K), *const dp = scratch.take<double>(batch * 2 * C * K);
   double* const dtemperature = scratch.take<double>(batch);
   MixParts* const own = scratch.take<MixParts>(units);
-  constexpr int64_t stride = sizeof(MixParts) / sizeof(float);
-  std::memset(own, 0, sizeof(MixParts) * units);
   arrange<C>(m.taps, taps, true);
   with_bias(qkv, p);
   attention_backward(dy, m, *kept, dqkv, du, own, size);
 #pragma omp parallel for num_threads(int(size.threads)) schedule(static)
   for (int64_t b = 0; b < batch; b++) {
-    add_up(own[b * parts].map, parts, stride, dmaps + b * C * C, C * C);
-    kept->channels[b].backward(p, *m.temperature, dmaps + b * C * C, dp + b * 2 * C * K, dtemperature + b,
-                               dmoments + b * C * C, dfirst + b * C);
+    float* const dmap = own[b * parts].map;
+    for (int64_t part = 1; part < parts; part++)
+      for (int i = 0; i < C * C; i++) dmap[i] += own[b * parts + part].map[i];
+    kept->channels[b].backward(p, *m.temperature, dmap, dp + b * 2 * C * K, dtemperature + b, dmoments + b * C * C,
+                               dfirst + b * C);
   }
   project_backward(x, dy, *kept, dqkv, du, dmoments, dfirst, qkv.left, taps, dx, own, size);
-  add_up(own->w, units, stride, d.w, 3 * C * C);
-  add_up(own->b, units, stride, d.b, 3 * C);
-  add_up(own->b_local, units, stride, d.b_local, C);
-  add_up(own->w_o, units, stride, d.w_o, C * C);
-  add_up(own->b_o, units, stride, d.b_o, C);
-  add_up(own->mask, units, stride, d.masks, HEADS * L * L);
+  add_up(own, units, size.threads);
+  copy(own->w, d.w), copy(own->b, d.b), copy(own->b_local, d.b_local), copy(own->w_o, d.w_o);
+  copy(own->b_o, d.b_o), copy(own->mask, d.masks), arrange_back<C>(own->taps, d.taps);
   std::memset(d.masks + HEADS * L * L, 0, sizeof(float) * (size.variants - 1) * HEADS * L * L);
-  add_up(own->taps, units, stride, taps, 9 * C);
-  for (int c = 0; c < C; c++)
-    for (int j = 0; j < 9; j++) d.taps[c * 9 + j] = taps[j * C + c];
   double total = 0;
   for (int64_t b = 0; b < batch; b++) {
     total += dtemperature[b];
@@ -772,7 +783,6 @@ void feed_backward(const Feed* weights, const Feed* grads, const float* x, const
   const Projection<H> in(scratch, f.w_in, f.b_in, f.norm_w, f.norm_b);
   float *const taps = scratch.take(9 * H), *const turned = scratch.take(9 * H);
   FeedParts* const all = scratch.take<FeedParts>(units);
-  std::memset(all, 0, sizeof(FeedParts) * units);
   arrange<H>(f.taps, taps, false);
   arrange<H>(f.taps, turned, true);
 #pragma omp parallel for num_threads(int(size.threads)) schedule(static)
@@ -780,6 +790,7 @@ void feed_backward(const Feed* weights, const Feed* grads, const float* x, const
     const int64_t b = unit / parts, part = unit % parts;
     const int64_t top = height * part / parts, bottom = height * (part + 1) / parts;
     FeedParts& own = all[unit];
+    std::memset(&own, 0, sizeof own);
     // As many rows of gradients as make a tile are gathered before they are multiplied.
     const int64_t most = width < TILE ? TILE / width : 1, rows = up_to_8(most * width);
     Scratch<1> scratch(bytes({line_size, line_size, 3 * line_size, rows * WIDE, rows * E, rows * C, rows * C, rows}));
@@ -842,15 +853,9 @@ void feed_backward(const Feed* weights, const Feed* grads, const float* x, const
         norm_backward(dn + i * C, ns + i * C, scale[i], dy + first + i * C, dx + first + i * C);
     }
   }
-  constexpr int64_t stride = sizeof(FeedParts) / sizeof(float);
-  add_up(all->w_in, units, stride, d.w_in, H * C);
-  add_up(all->b_in, units, stride, d.b_in, H);
-  add_up(all->b_conv, units, stride, d.b_conv, H);
-  add_up(all->w_out, units, stride, d.w_out, C * E);
-  add_up(all->b_out, units, stride, d.b_out, C);
-  add_up(all->taps, units, stride, taps, 9 * H);
-  for (int c = 0; c < H; c++)
-    for (int j = 0; j < 9; j++) d.taps[c * 9 + j] = taps[j * H + c];
+  add_up(all, units, size.threads);
+  copy(all->w_in, d.w_in), copy(all->b_in, d.b_in), copy(all->b_conv, d.b_conv), copy(all->w_out, d.w_out);
+  copy(all->b_out, d.b_out), arrange_back<H>(all->taps, d.taps);
   Projection<H>::backward(f.w_in, f.norm_w, f.norm_b, d.w_in, d.b_in, d.norm_w, d.norm_b);
 }
 
