@@ -6,9 +6,10 @@ Smaller bands cost more than they gain: each operation has threads to start and 
 
 Everything that is computed here is computed by the plain network's own layers and methods, with
 three exceptions: the channel map, which depends on the whole image, comes from second moments
-(:mod:`.moments`); window attention takes one head after the other, whose logits stay in the cache,
-for windows of 64 pixels faster than PyTorch's fused attention on a CPU; and the two branches of
-DSGM are computed one after the other and gated in place, a tenth of the whole time less.
+(:mod:`.moments`); both attentions are computed in the order of the windows, one head after the
+other, so that few images are rearranged, and for windows of 64 pixels on two threads faster than
+by PyTorch's fused attention; and the two branches of DSGM are computed one after the other. Gates
+work in place.
 
 Images are (B, H, W, C). Rows from H on are those from 0 on, as the windows of a shifted grid wrap
 around.
@@ -30,8 +31,8 @@ from ..archs.compacter_arch import CompacterBlock
 from .moments import channel_map, moments_of, with_bias
 from .stock import find_modified, is_transformed
 
-BAND_PIXELS = 4096  # for each thread; at 200 float32 channels 3 MB
-FEWEST_ROWS = 16  # of a wide image: the rows next to a band are computed twice
+BAND_PIXELS = 8192  # for each thread; at 96 float32 channels 3 MB
+FEWEST_ROWS = 32  # of a wide image: the rows next to a band are computed twice
 
 is_compiling: Callable[[], bool] = getattr(torch.compiler, "is_compiling", lambda: False)  # 2.3
 
@@ -79,21 +80,24 @@ def run_block(block: CompacterBlock, x: Tensor, bias: Tensor | None, border: Ten
     n = as_channels_first(block.norm1, x)
     channels = image_channel_map(casa, n, rows) if casa.channel else None
 
-    def projected(n: Tensor) -> list[Tensor]:  # what a pixel needs of the rows around it
-        qkv = casa.qkv(n)
-        v = qkv.chunk(3, -1)[2]
-        return [n, qkv] if casa.local is None else [n, qkv, as_channels_first(casa.local, v)]
+    def around(n: Tensor) -> list[Tensor]:  # what a pixel needs of the rows around it
+        v = values(casa.qkv, n)
+        return [n, v] if casa.local is None else [n, v, as_channels_first(casa.local, v)]
 
     def mixed(band: Rows) -> Tensor:
-        n_band, qkv, *rest = with_halo(projected, n, band)
-        last = band[1] == x.shape[1] + start
-        s = window_attention(casa, qkv, bias, border[: 1 + last]) if casa.spatial else None
-        t = None
+        n_band, v, *local = with_halo(around, n, band)
+        size, last = n_band.shape[1:3], band[1] == x.shape[1] + start
+        n_band, v = in_windows(casa, n_band), in_windows(casa, v)
+        s = t = None
+        if casa.spatial:
+            s = window_attention(casa, n_band, v, size, bias, border[: 1 + last])
         if channels is not None:
-            own = qkv if casa.qkv_channel is None else casa.qkv_channel(n_band)
-            v = own.chunk(3, -1)[2]
-            t = torch.bmm(v.flatten(1, 2), channels.mT.to(v.dtype)).view_as(v)
-        return casa.aggregate(s, t, rest[0] if rest else None)
+            own = v if casa.qkv_channel is None else values(casa.qkv_channel, n_band)
+            t = torch.bmm(own.view(len(x), -1, x.shape[-1]), channels.mT.to(v.dtype)).view_as(v)
+        if s is not None and t is not None and casa.interaction:
+            s, t = torch.sigmoid(t).mul_(s).addcmul_(t, torch.sigmoid(s)), None
+        s, t = (None if y is None else in_image(casa, y, size) for y in (s, t))
+        return casa.aggregate(s, t, local[0] if local else None)
 
     x = in_bands(mixed, x, rows, start)
     n = as_channels_first(block.norm2, x)
@@ -120,6 +124,12 @@ def branches(ffn: DSGM, n: Tensor) -> list[Tensor]:
     return a_and_b
 
 
+def values(qkv: nn.Linear, n: Tensor) -> Tensor:
+    """V alone: (..., C) -> (..., C)."""
+    c = n.shape[-1]
+    return F.linear(n, qkv.weight[2 * c :], qkv.bias[2 * c :])
+
+
 def as_channels_first(module: nn.Module, x: Tensor) -> Tensor:
     """A module of (B, C, H, W) for (B, H, W, C)."""
     y: Tensor = module(x.permute(0, 3, 1, 2))
@@ -134,38 +144,56 @@ def image_channel_map(casa: CASA, n: Tensor, rows: int) -> Tensor:
         return channel_map(with_bias(linear), moments, casa.temperature)
 
 
-def window_attention(casa: CASA, qkv: Tensor, bias: Tensor | None, border: Tensor) -> Tensor:
-    """``casa.spatial_attention`` of a band, whose first row is the first of a row of windows.
+def in_windows(casa: CASA, x: Tensor) -> Tensor:
+    """A band whose first row is the first of a row of windows: (B, H, W, C) -> (B * nW, N, C)."""
+    x = torch.roll(x, -(casa.window[1] // 2), 2) if casa.shift else x
+    return to_windows(x, casa.window, 1, 1)[:, 0]
+
+
+def in_image(casa: CASA, x: Tensor, size: Sequence[int]) -> Tensor:
+    """The inverse of :func:`in_windows` for a band of ``size`` (H, W)."""
+    x = from_windows(x[:, None], size, casa.window, 1)
+    return torch.roll(x, casa.window[1] // 2, 2) if casa.shift else x
+
+
+def window_attention(
+    casa: CASA,
+    n: Tensor,
+    v: Tensor,
+    size: Sequence[int],
+    bias: Tensor | None,
+    border: Tensor,
+) -> Tensor:
+    """``casa.spatial_attention`` of the windows of a band.
 
     Args:
-        casa: with the windows.
-        qkv: (B, rows, W, 3C).
+        casa: with Q, K and the windows.
+        n: the normalised band, (B * nW, N, C).
+        v: its V, (B * nW, N, C).
+        size: of the band, (H, W).
         bias: the position bias, (heads, N, N), or None.
         border: what keeps the two sides of a shifted window apart in the last column of windows
             and, where it has a second part, in the last row, (1 or 2, N, N).
 
     Returns:
-        (B, rows, W, C).
+        (B * nW, N, C).
     """
-    (b, height, width, _), (h, w), heads = qkv.shape, casa.window, casa.num_heads
-    shift = w // 2 if casa.shift else 0
-    qkv = to_windows(torch.roll(qkv, -shift, 2) if shift else qkv, casa.window, 1, 1)
-    qkv = qkv[:, 0].unflatten(-1, (3, heads, -1))  # (B * nW, N, 3, heads, d)
-    scale, parts = qkv.shape[-1] ** -0.5, []
-    for head in range(heads):
-        q, k, v = qkv[:, :, :, head].unbind(2)  # (B * nW, N, d)
+    (h, w), heads, c = casa.window, casa.num_heads, n.shape[-1]
+    qk = F.linear(n, casa.qkv.weight[: 2 * c], casa.qkv.bias[: 2 * c])
+    by_head = (y.chunk(heads, -1) for y in (*qk.chunk(2, -1), v))  # (B * nW, N, d) each
+    scale, parts = (c // heads) ** -0.5, list[Tensor]()
+    for q, k, value in zip(*by_head, strict=True):
         if bias is None:
             logits = (q * scale) @ k.mT
         else:
-            logits = torch.baddbmm(bias[head].to(q.dtype), q, k.mT, alpha=scale)
-        if shift:
-            grid = logits.unflatten(0, (b, height // h, width // w))
+            logits = torch.baddbmm(bias[len(parts)].to(q.dtype), q, k.mT, alpha=scale)
+        if casa.shift:
+            grid = logits.unflatten(0, (-1, size[0] // h, size[1] // w))
             grid[:, :, -1] += border[0]
             if len(border) > 1:
                 grid[:, -1] += border[1]
-        parts.append(torch.softmax(logits, -1, out=logits) @ v)
-    y = from_windows(torch.cat(parts, -1)[:, None], (height, width), casa.window, 1)
-    return torch.roll(y, shift, 2) if shift else y
+        parts.append(torch.softmax(logits, -1, out=logits) @ value)
+    return torch.cat(parts, -1)
 
 
 def rows_per_band(x: Tensor, multiple: int) -> int:
