@@ -609,38 +609,30 @@ void mix(const Mix* weights, const float* x, float* y, const Kept* kept, const S
     const Window window(unit, size);
     const float* const mask = m.masks + window.variant * (HEADS * L * L);
     float *const s = kept->s + unit * L * C, *const t = kept->t + unit * L * C, *const u = kept->u + unit * L * C;
-    Scratch<1> scratch(bytes({L * 3 * C}));
-    float* const rows = scratch.take(L * 3 * C);
-    alignas(64) float k_t[D * L], p[8 * L];
+    Scratch<1> scratch(bytes({L * 3 * C, D * L, L * L}));
+    float *const rows = scratch.take(L * 3 * C), *const k_t = scratch.take(D * L), *const p = scratch.take(L * L);
     window.read<3 * C>(kept->qkv, rows);
     for (int head = 0; head < HEADS; head++) {
       const float *const q = rows + head * D, *const v = rows + 2 * C + head * D;
       float *const shifts = kept->sums + (unit * HEADS + head) * 2 * L, *const shares = shifts + L;
+      float* const out = s + head * D;
+      const float* const added = mask + head * L * L;
+      const float scale = SCALE;
       transpose(rows + C + head * D, 3 * C, k_t);
-      for (int top = 0; top < L; top += 8) {
-        float* const logits = p;
-        const float* const added = mask + (head * L + top) * L;
-        const float scale = SCALE;
-        product<L>(8, D, q + top * 3 * C, 3 * C, 1, k_t, L, zero, [=](int i, int j, V z) {
-          store(logits + i * L + j, z * scale + load(added + i * L + j));
-        });
-        for (int i = 0; i < 8; i++) {
-          V most = load(p + i * L), total{};
-          for (int j = LANES; j < L; j += LANES) most = larger(most, load(p + i * L + j));
-          const float shift = maximum(most);
-          for (int j = 0; j < L; j += LANES) {
-            const V z = exponential(load(p + i * L + j) - shift);
-            total += z;
-            store(p + i * L + j, z);
-          }
-          shifts[top + i] = shift;
-          shares[top + i] = 1.f / sum(total);
+      product<L>(L, D, q, 3 * C, 1, k_t, L, zero,
+                 [=](int i, int j, V z) { store(p + i * L + j, z * scale + load(added + i * L + j)); });
+      for (int i = 0; i < L; i++) {
+        V most = load(p + i * L), total{};
+        for (int j = LANES; j < L; j += LANES) most = larger(most, load(p + i * L + j));
+        const float shift = maximum(most);
+        for (int j = 0; j < L; j += LANES) {
+          const V z = exponential(load(p + i * L + j) - shift);
+          total += z;
+          store(p + i * L + j, z);
         }
-        float* const out = s + top * C + head * D;
-        const float* const share = shares + top;
-        product<D>(8, L, p, L, 1, v, 3 * C, zero,
-                   [=](int i, int c, V z) { store(out + i * C + c, z * share[i]); });
+        shifts[i] = shift, shares[i] = 1.f / sum(total);
       }
+      product<D>(L, L, p, L, 1, v, 3 * C, zero, [=](int i, int c, V z) { store(out + i * C + c, z * shares[i]); });
     }
     product<C>(L, C, rows + 2 * C, 3 * C, 1, maps + unit / windows * (C * C), C, zero,
                [=](int i, int c, V z) { store(t + i * C + c, z); });
