@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from basicsr.models import build_model
 from torch import Tensor, nn
 
-from benchmarks import inference, kernels, roofline, scaling, training
+from benchmarks import inference, kernels, roofline, scaling, training, training_parts
 from benchmarks.peers import REFERENCE
 from benchmarks.report import markdown, publish
 from benchmarks.roofline import count_bytes, over_copy_time, over_matrix_time
@@ -138,6 +139,19 @@ def test_inference_goes_on_without_a_network_that_fails():
 def test_float16_needs_a_gpu():
     with pytest.raises(UserError, match="fp16 needs a GPU"):
         inference.main(["--modes", "fp16", "--only", "Compacter"])
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+def test_training_parts(cheap: None, capsys: pytest.CaptureFixture[str]):
+    """The parts are all of the step, and nothing is left of the clock."""
+    assert training_parts.main([*SHORT, "--batch", "1", "--patch", "8"]) == 0
+    head, *rows = cells(capsys.readouterr().out)
+    assert head == list(training_parts.HEAD)
+    times = {name: float(time.replace(",", "")) for name, time, *_ in rows}
+    step = times.pop("a step")
+    passes = [times.pop(f"`{name}`") for name in training_parts.PASSES]
+    assert sum(passes) == pytest.approx(times["the four"], abs=0.3)
+    assert sum(times.values()) == pytest.approx(step, abs=0.3)
 
 
 def test_training(capsys: pytest.CaptureFixture[str]):

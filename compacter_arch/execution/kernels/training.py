@@ -28,7 +28,7 @@ def train_by_kernels(network: CompacterArch) -> None:
     than float32 and bfloat16, and once a hook or a wrapped layer is found in the network. Under
     autocast the blocks are computed in float32.
 
-    The kernels are compiled for the sizes of the network once, in a few seconds.
+    The kernels are compiled for the sizes of the network once, in about six seconds.
 
     Args:
         network: changed in place.
