@@ -42,6 +42,12 @@ WAYS: dict[str, dict[str, Any]] = {
         "datasets.train.num_worker_per_gpu": 2,
         "datasets.train.prefetch_mode": "cpu",
     },
+    "compiled kernels": {
+        "model_type": "RestorationModel",
+        "network_g.dim": 16,
+        "network_g.num_heads": 1,
+        "train.compile": True,
+    },
 }
 
 
