@@ -76,6 +76,25 @@ def test_processes_equal_one_at_the_same_global_batch(project: Project, processe
     assert_near(project, "one", "several")
 
 
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+def test_processes_that_are_trained_by_kernels_equal_one_that_is_not(project: Project):
+    common = {
+        **RUN,
+        "model_type": "RestorationModel",
+        "network_g.dim": 16,
+        "network_g.num_heads": 1,
+    }
+    file = project.write(
+        {**common, "name": "one", "datasets.train.batch_size_per_gpu": 4}, "one.yml"
+    )
+    assert project.run("train", "-opt", file).status == 0
+    several = {**common, "name": "several", "datasets.train.batch_size_per_gpu": 2}
+    file = project.write({**several, "train.compile": True})
+    status, err = finish(torchrun(project, file, 2))
+    assert status == 0 and "trained by compiled kernels" in err, err
+    assert_near(project, "one", "several")
+
+
 def workers_of(process: subprocess.Popen[str]) -> dict[int, int]:
     """The processes of a torchrun by their local rank."""
     found = {}
