@@ -3,7 +3,7 @@
 - :mod:`.bands`: inference on a CPU without a compiler; the blocks of the plain network, a band of
   rows at a time.
 - :mod:`.kernels.inference`: inference on a CPU; each block by three compiled functions.
-- :mod:`.kernels.training`: training on a CPU; attention and gates with their gradients, compiled.
+- :mod:`.kernels.training`: training on a CPU; each block and its gradients by compiled functions.
 - :mod:`.exported`: ONNX and PyTorch's export; gathers, any size in one graph.
 
 The plain network is the definition. Each of the others is tested against it, and is used only
@@ -14,6 +14,8 @@ Importing this package lets every ``CompacterArch`` use :mod:`.bands` where they
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from torch import Tensor
 
 from ..archs import CompacterArch
@@ -22,7 +24,10 @@ from .stock import UnavailableError, find_modified
 
 
 def execute(network: CompacterArch, x: Tensor) -> Tensor:
-    """``network.body(x)``, in bands where they apply: (B, C, H, W) -> (B, C, H, W)."""
+    """``network.body(x)`` by what applies: (B, C, H, W) -> (B, C, H, W)."""
+    kernels: Any = vars(network).get("training_kernels")
+    if kernels is not None and kernels.apply_to(network, x):
+        return cast(Tensor, kernels.body(network, x))
     return bands.body(network, x) if bands.apply_to(network, x) else network.body(x)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import torch
@@ -52,8 +52,10 @@ class RestorationModel(SRModel):
       ``fp16`` needs a GPU.
     - accum_iter: a batch passes through the network in this many parts: the same gradient in
       less memory. It must divide ``batch_size_per_gpu``.
-    - compile: the network that is trained is compiled: by ``torch.compile``, and Compacter on a CPU
-      by :func:`~compacter_arch.execution.kernels.train_by_kernels`.
+    - compile: true: Compacter on a CPU is trained by compiled kernels
+      (:func:`~compacter_arch.execution.kernels.train_by_kernels`), any other network, and Compacter
+      on a GPU, by ``torch.compile``. ``cpu``: the kernels alone. The optimizer is PyTorch's fused
+      implementation where there is one.
     - channels_last: keep its weights and images in that memory format.
 
     Validation and testing use the plain network in float32; see :mod:`.validation`. Of several
@@ -67,6 +69,7 @@ class RestorationModel(SRModel):
     """
 
     net_g: Any  # a network, maybe in the wrapper of several processes or GPUs
+    backend: str  # what computes its gradients, in words
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.keys = opt["train"] if opt["is_train"] else {}
@@ -82,15 +85,26 @@ class RestorationModel(SRModel):
         if self.keys.get("channels_last"):
             layers: Any = net  # torch's stubs of some versions lack this form of `to`
             layers.to(memory_format=torch.channels_last)
-        if self.keys.get("compile"):  # in place: the names of the weights stay
+        self.backend = "the plain network"
+        if wanted := self.keys.get("compile"):  # in place: the names of the weights stay
             if self.opt["num_gpu"] == 0 and isinstance(net, CompacterArch):
-                use_kernels(net)
-            else:
+                self.backend = use_kernels(net)
+            elif wanted is True:
                 net.compile(dynamic=False)
+                self.backend = "torch.compile"
+        if self.keys:
+            get_root_logger().info(f"network_g is trained by {self.backend}.")
         return super().model_to_device(net)
 
     def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> Optimizer:
-        """An optimizer of PyTorch by its name; Adam is BasicSR's."""
+        """An optimizer of PyTorch by its name; Adam is BasicSR's.
+
+        With ``compile`` it is PyTorch's fused implementation where there is one: a step of the
+        others takes a few operations for each of some 250 tensors.
+        """
+        if self.keys.get("compile") and not {"foreach", "fused"} & kwargs.keys():
+            with suppress(RuntimeError, TypeError):  # not for these parameters, or not at all
+                return self.get_optimizer(optim_type, params, lr, **kwargs, fused=True)
         if optim_type == "Adam" or optim_type not in OPTIMIZERS:
             return super().get_optimizer(optim_type, params, lr, **kwargs)
         return OPTIMIZERS[optim_type](params, lr=lr, **kwargs)
@@ -152,6 +166,14 @@ class RestorationModel(SRModel):
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
+    @torch.no_grad()
+    def model_ema(self, decay: float = 0.999) -> None:
+        """BasicSR's, to the bit, in two operations for all weights instead of two for each."""
+        weights = list(self.get_bare_model(self.net_g).parameters())
+        averages = list(self.net_g_ema.parameters())
+        torch._foreach_mul_(averages, decay)
+        torch._foreach_add_(averages, weights, alpha=1 - decay)
+
     def reduce_loss_dict(self, loss_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses as they are; their numbers would have to be waited for."""
         return {name: loss.detach() for name, loss in loss_dict.items()}
@@ -194,12 +216,14 @@ class RestorationModel(SRModel):
         return {name: loss for name, loss in losses.items() if loss is not None}
 
 
-def use_kernels(network: CompacterArch) -> None:
-    """Train by the compiled kernels, or say why not."""
+def use_kernels(network: CompacterArch) -> str:
+    """Train by the compiled kernels where that is possible; what trains it, in words."""
     try:
         train_by_kernels(network)
     except UnavailableError as error:
         get_root_logger().warning(f"train: compile: the plain network is trained: {error}")
+        return "the plain network"
+    return "compiled kernels"
 
 
 def check_losses(losses: dict[str, Tensor]) -> None:
@@ -227,6 +251,7 @@ def check_values(opt: dict[str, Any], keys: dict[str, Any]) -> None:
     batch = opt["datasets"]["train"]["batch_size_per_gpu"] if keys else 1
     if not isinstance(parts, int) or parts < 1 or batch % parts:
         raise ValueError(f"accum_iter: {parts!r} must divide batch_size_per_gpu: {batch}")
-    for key in ("compile", "channels_last"):
-        if not isinstance(keys.get(key, False), bool):
-            raise ValueError(f"{key}: {keys[key]!r} must be true or false")
+    if not isinstance(keys.get("channels_last", False), bool):
+        raise ValueError(f"channels_last: {keys['channels_last']!r} must be true or false")
+    if keys.get("compile", False) not in (True, False, "cpu"):
+        raise ValueError(f"compile: {keys['compile']!r} must be true, false or cpu")

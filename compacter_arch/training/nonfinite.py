@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from basicsr.utils import get_root_logger
-from torch.nn.utils import clip_grad_norm_
 
 from .options import Options
 
@@ -79,8 +78,11 @@ def check_gradient(optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
         FloatingPointError: the gradient is not finite.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    if not math.isfinite(clip_grad_norm_(parameters, math.inf).item()):  # clips nothing
-        raise FloatingPointError("loss or gradient is not finite")
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if grads:
+        norms = [norm.to(grads[0].device) for norm in torch._foreach_norm(grads)]
+        if not torch.stack(norms).sum().isfinite():
+            raise FloatingPointError("loss or gradient is not finite")
 
 
 def describe(batch: dict[str, Any]) -> str:

@@ -135,9 +135,30 @@ def test_compiled_training_without_kernels(project: Project, monkeypatch: pytest
     """The plain network is trained, and the log says why."""
     usual = train(project, "usual", train__total_iter=1)
     compiled = train(project, "compiled", train__compile=True, train__total_iter=1)
-    assert distance(compiled, usual) == 0
+    assert distance(compiled, usual) < 1e-7  # the roundings of the fused optimizer
     (log,) = (project.root / "experiments/compiled").glob("train_*.log")
     assert "train: compile: the plain network is trained: the kernels need" in log.read_text()
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+def test_the_backend_is_said(project: Project):
+    """`check` says what would compute a step, and the log of a run says it once."""
+    keys = {**KNOWN, "train.compile": "cpu", "train.total_iter": 1}
+    options = {key.replace("__", "."): value for key, value in keys.items()}
+    file = project.write({"model_type": "RestorationModel", "name": "said", **options})
+    checked = project.run("check", "-opt", file)
+    assert checked.status == 0 and "by compiled kernels\n" in checked.out, checked.err
+    assert project.run("train", "-opt", file).status == 0
+    (log,) = (project.root / "experiments/said").glob("train_*.log")
+    assert log.read_text().count("network_g is trained by compiled kernels.") == 1
+
+
+def test_the_kernels_alone_never_call_pytorchs_compiler(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.nn.Module, "compile", None)  # fails when it is called
+    other = {"type": "MSRResNet", "upscale": 2, "num_feat": 8, "num_block": 1}
+    train(project, "plain", network_g=other, train__compile="cpu", train__total_iter=1)
 
 
 def test_other_networks_are_compiled_by_pytorch(project: Project, monkeypatch: pytest.MonkeyPatch):

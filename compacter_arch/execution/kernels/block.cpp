@@ -23,20 +23,6 @@ namespace {
 
 constexpr int TILE = 64;  // pixels that are projected at once
 constexpr int STRIP = 32;  // rows of a unit of the feed-forward part
-constexpr float EPS = 1e-5f;  // of the layer norms
-
-template <class Out>
-inline void normalise(const float* x, Out out) {  // out(channel, vector) of a pixel
-  V total{}, squares{};
-  for (int i = 0; i < C; i += LANES) total += load(x + i);
-  const V mean = splat(sum(total) / C);
-  for (int i = 0; i < C; i += LANES) {
-    const V d = load(x + i) - mean;
-    squares += d * d;
-  }
-  const V scale = splat(1.f / __builtin_sqrtf(sum(squares) / C + EPS));
-  for (int i = 0; i < C; i += LANES) out(i, (load(x + i) - mean) * scale);
-}
 
 // function(unit) for every unit, on up to `threads` threads.
 template <class Function>

@@ -1,34 +1,34 @@
-"""Compacter trained on a CPU with the slow parts of its blocks computed by compiled kernels."""
+"""Compacter trained on a CPU with its blocks, and their gradients, computed by compiled kernels."""
 
 from __future__ import annotations
 
 import ctypes
-from functools import cache
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from ...archs import CASA, DSGM, CompacterArch
-from ..stock import LAYERS
+from ...archs.compacter_arch import CompacterBlock
+from ..stock import find_modified
 from .compiler import load_library
-from .inference import check_design, kernel_constants, pointer
-
-TYPES = (torch.float32, torch.bfloat16)  # of images
-PARTS = 16  # of an image batch, whose gradients of the position bias are summed one by one
-Sizes = tuple[tuple[str, int], ...]
+from .inference import Pointers, check_design, kernel_constants, pointer
 
 
 def train_by_kernels(network: CompacterArch) -> None:
-    """Let compiled kernels compute the window attention and the gates of a network in training.
+    """Let compiled kernels compute the blocks of a network in training.
 
-    Each block gets a CASA and a DSGM of the same layers and parameters, with some methods replaced.
-    The state dict stays as it is, results and gradients are the same to 1e-5. Projections and
-    convolutions are called as before, so that hooks and wrapped layers work. Without gradients, on
-    a GPU, and in other types than float32 and bfloat16, the plain methods are used.
+    Results and gradients are those of the plain network to 1e-5, in float32. Parameters and state
+    dict stay as they are. The plain network is used without gradients, on a GPU, for other types
+    than float32 and bfloat16, and once a hook or a wrapped layer is found in the network. Under
+    autocast the blocks are computed in float32.
 
-    The sizes are compiled for once, in about two seconds for each type of image.
+    The kernels are compiled for the sizes of the network once, in a few seconds.
 
     Args:
         network: changed in place.
@@ -38,181 +38,183 @@ def train_by_kernels(network: CompacterArch) -> None:
             OpenMP; a design or size of network that the kernels were not written for.
     """
     check_design(network)
-    sizes = tuple(kernel_constants(network).items())
-    for dtype in TYPES:
-        training_library(sizes, dtype)
-    for block in network.blocks:
-        block.casa = TrainedCASA(block.casa, sizes)  # type: ignore[arg-type]
-        block.ffn = TrainedDSGM(block.ffn, sizes)  # type: ignore[arg-type]
+    kernels = TrainingKernels(tuple(kernel_constants(network).items()))
+    kernels.library()
+    network.training_kernels = kernels  # type: ignore[assignment]
 
 
-def wanted(x: Tensor) -> bool:
-    """Whether the kernels are for what follows from ``x``."""
-    return torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype in TYPES
-
-
-class TrainedCASA(CASA):
-    """A CASA whose window attention and interaction are kernels.
+@dataclass(frozen=True)
+class TrainingKernels:
+    """The functions of ``training.cpp`` for networks of one size.
 
     Args:
-        casa: whose layers and settings this one shares.
-        sizes: of the network, see :func:`~.inference.kernel_constants`.
+        sizes: see :func:`~.inference.kernel_constants`.
     """
 
-    def __init__(self, casa: CASA, sizes: Sizes) -> None:
-        nn.Module.__init__(self)
-        self.__dict__.update(vars(casa))
-        self.sizes = sizes
+    sizes: tuple[tuple[str, int], ...]
 
-    def spatial_attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """As :meth:`CASA.spatial_attention`."""
-        if mask is None or not wanted(q):
-            return super().spatial_attention(q, k, v, mask)
-        h, w = self.window
-        if self.shift:  # the windows of the four corners stand for all
-            rows, columns = q.shape[1] // h, q.shape[2] // w
-            corners = [0, columns - 1, (rows - 1) * columns, rows * columns - 1]
-            mask = mask[corners]
-        mask = mask.expand(-1, self.num_heads, -1, -1).float()
-        step = (h // 2, w // 2) if self.shift else (0, 0)
-        s: Tensor = WindowAttention.apply(q, k, v, mask, step, self.sizes)
-        return s
+    def library(self) -> ctypes.CDLL:
+        """The functions, compiled when they are needed for the first time."""
+        return training_library(self.sizes)
 
-    def aggregate(self, s: Tensor | None, t: Tensor | None, local: Tensor | None) -> Tensor:
-        """As :meth:`CASA.aggregate`."""
-        if s is None or t is None or local is None or not wanted(s):
-            return super().aggregate(s, t, local)
-        return self.proj(Interaction.apply(s, t, local, self.sizes))
+    def apply_to(self, network: CompacterArch, x: Tensor) -> bool:
+        """Whether they compute what the plain network would compute for ``x``."""
+        plain = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
+        return plain and torch.is_grad_enabled() and find_modified(network) is None
 
+    def body(self, network: CompacterArch, x: Tensor) -> Tensor:
+        """``network.body(x)``: (B, C, H, W) -> (B, C, H, W), in float32."""
+        with torch.autocast("cpu", enabled=False):
+            x = x.permute(0, 2, 3, 1).float()
+            # Of an image of two by two windows: elsewhere, in the last column, in the last row, and
+            # in both.
+            corners = x.new_zeros(1, 1, *(2 * side for side in network.window))
+            masks = [
+                mask.float().expand(-1, dict(self.sizes)["HEADS"], -1, -1).contiguous()
+                for mask in network.attention_masks(corners)
+            ]
+            for block, shifted in zip(network.blocks, network.shifts, strict=True):
+                run = partial(self.block, cast(CompacterBlock, block))
+                if network.use_checkpoint and network.training:
+                    x = checkpoint(run, x, masks[shifted], use_reentrant=False)
+                else:
+                    x = run(x, masks[shifted])
+            return x.permute(0, 3, 1, 2)
 
-class TrainedDSGM(DSGM):
-    """A DSGM whose gates are a kernel. Arguments as for :class:`TrainedCASA`."""
-
-    def __init__(self, dsgm: DSGM, sizes: Sizes) -> None:
-        nn.Module.__init__(self)
-        self.__dict__.update(vars(dsgm))
-        self.sizes = sizes
-
-    def gate(self, ab: Tensor) -> Tensor:
-        """As :meth:`DSGM.gate`."""
-        if not wanted(ab):
-            return super().gate(ab)
-        g: Tensor = Gates.apply(ab, self.sizes)
-        return g
-
-
-LAYERS.update({TrainedCASA, TrainedDSGM})  # equal to those that they replace
+    def block(self, block: CompacterBlock, x: Tensor, masks: Tensor) -> Tensor:
+        """A block of the network: (B, H, W, C) -> (B, H, W, C)."""
+        casa, ffn = cast(CASA, block.casa), cast(DSGM, block.ffn)
+        step = tuple(side // 2 if casa.shift else 0 for side in casa.window)
+        rest = [casa.temperature, masks, *weights(casa.local), *weights(casa.proj)]
+        x = Mix.apply(self, step, x, *weights(block.norm1), *weights(casa.qkv), *rest)
+        rest = [*weights(ffn.fc_in), *weights(ffn.dwconv), *weights(ffn.fc_out)]
+        y: Tensor = Feed.apply(self, x, *weights(block.norm2), *rest)
+        return y
 
 
-class WindowAttention(torch.autograd.Function):
-    """SWSA: q, k, v (B, H, W, C) and masks (1 or 4, heads, N, N) to (B, H, W, C).
+@cache
+def training_library(sizes: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
+    """``training.cpp`` compiled for one size of network."""
+    return load_library("training.cpp", dict(sizes), "-fopenmp")
 
-    Of four masks, those of windows elsewhere, in the last column, in the last row, and in both.
-    They differ by constants alone: the gradient of what they share is that of the first.
+
+def weights(layer: Any) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a layer."""
+    return layer.weight, layer.bias
+
+
+class MixWeights(Pointers):
+    """``struct Mix`` of ``training.cpp``."""
+
+    names = ("norm_w", "norm_b", "w", "b", "temperature", "masks", "taps", "b_local", "w_o", "b_o")
+    _fields_ = [(name, ctypes.c_void_p) for name in names]
+
+
+class FeedWeights(Pointers):
+    """``struct Feed`` of ``training.cpp``."""
+
+    names = ("norm_w", "norm_b", "w_in", "b_in", "taps", "b_conv", "w_out", "b_out")
+    _fields_ = [(name, ctypes.c_void_p) for name in names]
+
+
+class Kept(Pointers):
+    """``struct Kept`` of ``training.cpp``."""
+
+    names = ("qkv", "s", "t", "u", "sums", "channels")
+    _fields_ = [(name, ctypes.c_void_p) for name in names]
+
+
+class Size(ctypes.Structure):
+    """``struct Size`` of ``training.cpp``."""
+
+    names = ("batch", "height", "width", "step_h", "step_w", "variants", "threads")
+    _fields_ = [(name, ctypes.c_int64) for name in names]
+
+
+def structure(kind: Any, tensors: Iterable[Tensor]) -> Any:
+    """A reference to a structure of pointers to tensors, in the order of its fields."""
+    return ctypes.byref(kind(**dict(zip(kind.names, tensors, strict=True))))
+
+
+def size_of(x: Tensor, step: tuple[int, int] = (0, 0), variants: int = 1) -> Any:
+    """A reference to the sizes of images (B, H, W, C)."""
+    return ctypes.byref(Size(*x.shape[:3], *step, variants, torch.get_num_threads()))
+
+
+class Mix(torch.autograd.Function):
+    """``x + casa(norm(x))``.
+
+    Takes the kernels; by how much the windows are moved; x (B, H, W, C); weight and bias of the
+    norm and of Q, K, V; the temperature; masks (1 or 4, heads, N, N); weight and bias of the
+    convolution and of the last projection. Of four masks, those of windows elsewhere, in the last
+    column, in the last row, and in both. They differ by constants alone: the gradient of what they
+    share is that of the first.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        masks: Tensor,
-        step: tuple[int, int],
-        sizes: Sizes,
+        ctx: Any, kernels: TrainingKernels, step: tuple[int, int], x: Tensor, *weights: Tensor
     ) -> Tensor:
-        """The attention of windows that are moved by ``step``."""
-        if not q.stride() == k.stride() == v.stride() == row_strides(q):
-            q, k, v = (x.contiguous() for x in (q, k, v))
-        masks = masks.contiguous()
-        window = masks.shape[-1]
-        s = q.new_empty(q.shape)
-        sums = masks.new_empty(v[..., 0].numel() // window, masks.shape[1], window)
-        ctx.arguments = q.stride(2), *q.shape[:3], *step, len(masks)
-        call("attend", sizes, q, k, v, masks, s, sums, *ctx.arguments)
-        ctx.save_for_backward(q, k, v, masks, sums)
-        ctx.sizes = sizes
-        return s
+        """(B, H, W, C) -> (B, H, W, C)."""
+        x, weights = x.contiguous(), tuple(w.contiguous() for w in weights)
+        masks, library = weights[5], kernels.library()
+        (*shape, c), n = x.shape, masks.shape[-1]
+        windows = x[..., 0].numel() // n
+        y, qkv = torch.empty_like(x), x.new_empty(*shape, 3 * c)
+        s, t, u = (x.new_empty(windows, n, c) for _ in range(3))
+        sums = x.new_empty(windows, masks.shape[1], 2, n)
+        channels = x.new_empty(len(x), library.channels_size(), dtype=torch.uint8)
+        kept = qkv, s, t, u, sums, channels
+        ctx.library, ctx.size = library, (step, len(masks))
+        library.mix(
+            structure(MixWeights, weights),
+            *(pointer(x), pointer(y), structure(Kept, kept), size_of(x, *ctx.size)),
+        )
+        ctx.save_for_backward(x, *kept, *weights)
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, ds: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of q, k, v and masks."""
-        q, k, v, masks, sums = ctx.saved_tensors
-        grads = [x.new_empty(x.shape) for x in (q, k, v)]
-        parts = masks.new_empty(PARTS, *masks.shape[1:])
-        inputs = q, k, v, masks, sums, ds.contiguous()
-        call("attend_backward", ctx.sizes, *inputs, *grads, parts, *ctx.arguments, PARTS)
-        dmasks = torch.zeros_like(masks)
-        dmasks[0] = parts.sum(0)
-        return *grads, dmasks, None, None
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of x and of the weights."""
+        x, *saved = ctx.saved_tensors
+        kept, weights = saved[: len(Kept.names)], saved[len(Kept.names) :]
+        dy, dx, grads = dy.contiguous(), torch.empty_like(x), [torch.empty_like(w) for w in weights]
+        ctx.library.mix_backward(
+            *(structure(MixWeights, weights), structure(MixWeights, grads)),
+            *(pointer(x), pointer(dy), pointer(dx), structure(Kept, kept), size_of(x, *ctx.size)),
+        )
+        return None, None, dx, *grads
 
 
-class Interaction(torch.autograd.Function):
-    """``s * sigmoid(t) + t * sigmoid(s) + local``, each (B, H, W, C)."""
+class Feed(torch.autograd.Function):
+    """``x + dsgm(norm(x))``.
 
-    @staticmethod
-    def forward(ctx: Any, s: Tensor, t: Tensor, local: Tensor, sizes: Sizes) -> Tensor:
-        """The sum."""
-        s, t, local = s.contiguous(), t.contiguous(), local.contiguous()
-        u = torch.empty_like(s)
-        call("interact", sizes, s, t, local, u, s[..., 0].numel())
-        ctx.save_for_backward(s, t)
-        ctx.sizes = sizes
-        return u
+    Takes the kernels; x (B, H, W, C); weight and bias of the norm, of the first projection, of the
+    convolution and of the last projection.
+    """
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, du: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of s, t and local."""
-        s, t = ctx.saved_tensors
-        ds, dt = torch.empty_like(s), torch.empty_like(t)
-        call("interact_backward", ctx.sizes, s, t, du.contiguous(), ds, dt, s[..., 0].numel())
-        return ds, dt, du, None
-
-
-class Gates(torch.autograd.Function):
-    """``sigmoid(a) * b + GELU(b) * a``: (B, H, W, 2rC) to (B, H, W, rC)."""
-
-    @staticmethod
-    def forward(ctx: Any, ab: Tensor, sizes: Sizes) -> Tensor:
-        """The sum."""
-        ab = ab.contiguous()
-        g = ab.new_empty(*ab.shape[:3], ab.shape[3] // 2)
-        call("open_gates", sizes, ab, g, g[..., 0].numel())
-        ctx.save_for_backward(ab)
-        ctx.sizes = sizes
-        return g
+    def forward(ctx: Any, kernels: TrainingKernels, x: Tensor, *weights: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        x, weights = x.contiguous(), tuple(w.contiguous() for w in weights)
+        y, (b, height, width, _) = torch.empty_like(x), x.shape
+        h = x.new_empty(b, height, width | 1, len(weights[3]))
+        ctx.library = kernels.library()
+        ctx.library.feed(
+            structure(FeedWeights, weights), pointer(x), pointer(y), pointer(h), size_of(x)
+        )
+        ctx.save_for_backward(x, h, *weights)
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dg: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of ab."""
-        (ab,) = ctx.saved_tensors
-        dab = torch.empty_like(ab)
-        call("open_gates_backward", ctx.sizes, ab, dg.contiguous(), dab, dg[..., 0].numel())
-        return dab, None
-
-
-def row_strides(x: Tensor) -> tuple[int, ...]:
-    """Strides of (B, H, W, C) whose pixels follow each other at equal distances, as in ``x``."""
-    _, height, width, _ = x.shape
-    pixel = x.stride(2)
-    return height * width * pixel, width * pixel, pixel, 1
-
-
-@cache
-def training_library(sizes: Sizes, dtype: torch.dtype) -> ctypes.CDLL:
-    """The functions of ``training.cpp`` for one network and one type of its images."""
-    half = {"HALF": 1} if dtype == torch.bfloat16 else {}
-    return load_library("training.cpp", {**dict(sizes), **half}, "-fopenmp")
-
-
-def call(name: str, sizes: Sizes, image: Tensor, *arguments: Tensor | int) -> None:
-    """A function of ``training.cpp``, of images of the type of the first argument."""
-    function = getattr(training_library(sizes, image.dtype), name)
-    numbers = (*arguments, torch.get_num_threads())
-    function(
-        pointer(image),
-        *(pointer(a) if isinstance(a, Tensor) else ctypes.c_int64(a) for a in numbers),
-    )
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of x and of the weights."""
+        x, h, *weights = ctx.saved_tensors
+        dy, dx, grads = dy.contiguous(), torch.empty_like(x), [torch.empty_like(w) for w in weights]
+        ctx.library.feed_backward(
+            *(structure(FeedWeights, weights), structure(FeedWeights, grads)),
+            *(pointer(x), pointer(dy), pointer(dx), pointer(h), size_of(x)),
+        )
+        return None, dx, *grads

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
-#ifdef __AVX512F__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 
@@ -26,7 +26,7 @@ typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_a
 
 inline V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 inline void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
-inline V splat(float x) { return V{} + x; }
+inline V splat(float x) { return x - V{}; }  // not V{} + x, which -0 keeps from being a mere copy
 
 template <class Op>
 inline float reduce(V v, Op op) {
@@ -40,8 +40,13 @@ inline V smaller(V a, V b) { return (V)_mm512_min_ps((__m512)a, (__m512)b); }
 inline float sum(V v) { return _mm512_reduce_add_ps((__m512)v); }
 inline float maximum(V v) { return _mm512_reduce_max_ps((__m512)v); }
 #else
+#ifdef __AVX__  // in one instruction, which GCC does not find
+inline V larger(V a, V b) { return (V)_mm256_max_ps((__m256)a, (__m256)b); }
+inline V smaller(V a, V b) { return (V)_mm256_min_ps((__m256)a, (__m256)b); }
+#else
 inline V larger(V a, V b) { return a > b ? a : b; }
 inline V smaller(V a, V b) { return a < b ? a : b; }
+#endif
 inline float sum(V v) { return reduce(v, [](float a, float b) { return a + b; }); }
 inline float maximum(V v) { return reduce(v, [](float a, float b) { return a > b ? a : b; }); }
 #endif
@@ -84,6 +89,23 @@ inline V normal(V x) {
   return z * p + 0.5f;
 }
 
+constexpr float EPS = 1e-5f;  // of the layer norms
+
+// The norm of a pixel without its weights: out(channel, vector), and by what it was multiplied.
+template <class Out>
+inline float normalise(const float* x, Out out) {
+  V total{}, squares{};
+  for (int i = 0; i < C; i += LANES) total += load(x + i);
+  const V mean = splat(sum(total) / C);
+  for (int i = 0; i < C; i += LANES) {
+    const V d = load(x + i) - mean;
+    squares += d * d;
+  }
+  const float scale = 1.f / __builtin_sqrtf(sum(squares) / C + EPS);
+  for (int i = 0; i < C; i += LANES) out(i, (load(x + i) - mean) * scale);
+  return scale;
+}
+
 // Matrix factors. An element is 4 bytes: a float, or two bfloat16 neighbours along the sum.
 #ifdef BF16
 typedef uint32_t Element;
@@ -118,6 +140,17 @@ inline void store_right(Element* b, int k, int stride, V even, V odd) {
 }
 #endif
 
+// Keeps a vector in its register. GCC would read a factor from memory again for each use of it, and
+// the loads would take longer than the sums.
+template <class T>
+inline void hold(T& x) {
+#if defined(__x86_64__)
+  asm("" : "+v"(x));
+#elif defined(__aarch64__)
+  asm("" : "+w"(x));
+#endif
+}
+
 constexpr int width(int vectors) {  // of a tile of the product, in vectors: what divides them
   return vectors % 3 == 0 ? 3 : vectors % 2 == 0 ? 2 : 1;
 }
@@ -126,11 +159,11 @@ constexpr int rows_of(int vectors) {  // of a tile: its sums take three quarters
 }
 
 // out(row, column, sums) of init(row, column) + a b: `rows` x N by a sum over `depth` elements.
-// a[row * am + k * ak], b[k * bk + column]; rows are a multiple of 8, or computed up to one.
+// a[row * am + k * ak], b[k * bk + column]; rows are a multiple of 8, or computed up to one. A function
+// of its own: inlined, its sums would share the registers with all that is around it.
 template <int N, class Init, class Out>
-inline __attribute__((always_inline)) void product(int rows, int depth, const Element* a, int am,
-                                                   int ak, const Element* b, int bk, Init init,
-                                                   Out out) {
+__attribute__((noinline)) void product(int rows, int depth, const Element* a, int am, int ak, const Element* b,
+                                       int bk, Init init, Out out) {
   constexpr int W = width(N / LANES), M = rows_of(W);
   for (int column = 0; column < N; column += W * LANES)
     for (int row = 0; row < rows; row += M) {
@@ -139,7 +172,7 @@ inline __attribute__((always_inline)) void product(int rows, int depth, const El
         for (int j = 0; j < W; j++) c[m][j] = init(row + m, column + j * LANES);
       for (int k = 0; k < depth; k++) {
         Factor right[W];
-        for (int j = 0; j < W; j++) right[j] = factor(b + k * bk + column + j * LANES);
+        for (int j = 0; j < W; j++) hold(right[j] = factor(b + k * bk + column + j * LANES));
         for (int m = 0; m < M; m++) {
           const Factor left = spread(a[(row + m) * am + k * ak]);
           for (int j = 0; j < W; j++) c[m][j] = multiply_add(c[m][j], left, right[j]);

@@ -159,6 +159,8 @@ def check_step(opt: Options, dataset: Any, found: Findings) -> None:
         if before is not None and after is not None:
             kind = "GPU" if on_gpu else "CPU"
             fact += f", {(after - before) / 2**20:,.0f} MiB of {kind} memory"
+        if backend := getattr(model, "backend", None):
+            fact += f", by {backend}"
         found.facts.append(fact)
 
 

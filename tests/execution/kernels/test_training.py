@@ -89,11 +89,11 @@ def test_gradients_with_the_vectors_of_other_machines(
 def check_mixed_precision(
     network: CompacterArch, kernels: CompacterArch, x: Tensor, exact: dict[str, Tensor]
 ) -> None:
-    """Images in bfloat16 and sums in float32: as far from the truth as PyTorch's autocast."""
+    """Blocks in float32 between convolutions in bfloat16: nearer to the truth than autocast."""
     ours, theirs = (error(step(n, x, amp=True), exact) for n in (kernels, network))
-    assert ours["output"] > 1e-4  # it is bfloat16
-    assert sum(ours.values()) < 1.25 * sum(theirs.values())
-    assert max(ours.values()) < 2 * max(theirs.values())
+    assert ours["output"] > 1e-4  # the convolutions are computed in bfloat16
+    assert sum(ours.values()) < sum(theirs.values())
+    assert max(ours.values()) < 1.25 * max(theirs.values())
 
 
 @needs_compiler
@@ -106,42 +106,47 @@ def test_mixed_precision():
 
 @needs_compiler
 def test_the_kernels_are_used_and_only_where_gradients_are_wanted(monkeypatch: pytest.MonkeyPatch):
-    called: list[str] = []
-    call = training.call
+    calls: list[Tensor] = []
+    body = training.TrainingKernels.body
     monkeypatch.setattr(
-        training, "call", lambda name, *args: called.append(name) or call(name, *args)
+        training.TrainingKernels,
+        "body",
+        lambda self, network, x: calls.append(x) or body(self, network, x),
     )
     network = lively(num_blocks=2)
     kernels, x = by_kernels(network), torch.rand(1, 3, 16, 16)
     with torch.no_grad():
         assert torch.equal(kernels.eval()(x), network(x))
-    assert not called
     assert torch.equal(step(kernels.double(), x.double())["output"], network.double()(x.double()))
-    assert not called
+    assert not calls
     step(kernels.float(), x)
-    assert sorted(set(called)) == [
-        "attend",
-        "attend_backward",
-        "interact",
-        "interact_backward",
-        "open_gates",
-        "open_gates_backward",
-    ]
+    assert len(calls) == 1
 
 
 @needs_compiler
-def test_the_number_of_threads_changes_no_bit_of_the_kernels():
-    torch.manual_seed(0)
-    sizes = tuple(training.kernel_constants(CompacterArch()).items())
-    q, k, v = torch.randn(3, 3, 16, 24, 48)
-    masks = torch.randn(4, 3, 64, 64)
-    arguments = [t.requires_grad_() for t in (q, k, v, masks)]
+def test_a_network_that_is_changed_later_is_computed_by_its_own_modules():
+    network = lively(num_blocks=2)
+    kernels, x, seen = by_kernels(network), torch.rand(1, 3, 16, 16), []
+    kernels.blocks[1].casa.qkv.register_forward_hook(lambda *args: seen.append(args))
+    assert torch.equal(step(kernels, x)["output"], step(network, x)["output"])
+    assert len(seen) == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [(8, 32, 32), (3, 40, 24), (1, 8, 8)])
+def test_the_number_of_threads_changes_no_bit_of_the_kernels(size: tuple[int, int, int]):
+    kernels = by_kernels(lively(num_blocks=2))
+    x = torch.randn(*size, kernels.conv_first.out_channels)
+    masks = torch.randn(2, 4, 3, 64, 64)
+    arguments = [t.requires_grad_() for t in (x, masks, *kernels.blocks.parameters())]
     threads, results = torch.get_num_threads(), []
     try:
-        for count in (1, 2, 5):
+        for count in (1, 2, 3, 8):
             torch.set_num_threads(count)
-            s = training.WindowAttention.apply(*arguments, (4, 4), sizes)
-            results.append([s, *torch.autograd.grad(s.sin().sum(), arguments)])
+            y = x
+            for block, mask in zip(kernels.blocks, (masks[0, :1], masks[1]), strict=True):
+                y = kernels.training_kernels.block(block, y, mask)
+            results.append([y, *torch.autograd.grad(y.sin().sum(), arguments)])
     finally:
         torch.set_num_threads(threads)
     for result in results[1:]:
