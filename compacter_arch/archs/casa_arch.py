@@ -95,13 +95,13 @@ class CASA(nn.Module):
             q, k, v = (torch.roll(x, (-(h // 2), -(w // 2)), (1, 2)) for x in (q, k, v))
         q, k, v = (to_windows(x, self.window, self.num_heads, mask.shape[0]) for x in (q, k, v))
         mask = mask.to(q.dtype).expand(-1, self.num_heads, -1, -1).flatten(0, 1)
-        y = F.scaled_dot_product_attention(q, k, v, mask)
+        y = F.scaled_dot_product_attention(q, k, v, mask[None])  # kernels want four dimensions
         y = from_windows(y, size, self.window, self.num_heads)
         return torch.roll(y, (h // 2, w // 2), (1, 2)) if self.shift else y
 
     def channel_attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """CWSA, the attention among channels of the image: (B, H, W, C) each -> (B, H, W, C)."""
-        return v @ self.channel_map(q, k)[:, None].transpose(-1, -2).to(v.dtype)
+        return (v.flatten(1, 2) @ self.channel_map(q, k).transpose(1, 2).to(v.dtype)).view_as(v)
 
     def channel_map(self, q: Tensor, k: Tensor) -> Tensor:
         """softmax(cosine of two channels * temperature), (B, C, C); its sums exceed float16."""

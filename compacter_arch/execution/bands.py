@@ -93,7 +93,8 @@ def run_block(block: CompacterBlock, x: Tensor, bias: Tensor | None, border: Ten
             s = window_attention(casa, n_band, v, size, bias, border[: 1 + last])
         if channels is not None:
             own = v if casa.qkv_channel is None else values(casa.qkv_channel, n_band)
-            t = torch.bmm(own.view(len(x), -1, x.shape[-1]), channels.mT.to(v.dtype)).view_as(v)
+            own = own.view(len(x), size.numel(), x.shape[-1])
+            t = torch.bmm(own, channels.mT.to(v.dtype)).view_as(v)
         if s is not None and t is not None and casa.interaction:
             s, t = torch.sigmoid(t).mul_(s).addcmul_(t, torch.sigmoid(s)), None
         s, t = (None if y is None else in_image(casa, y, size) for y in (s, t))

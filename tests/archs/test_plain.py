@@ -119,6 +119,26 @@ def test_torch_compile_forward_and_backward(amp: bool):
     assert max(ours) < (2 * max(theirs) if amp else 1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(OLD_TORCH, reason="its compiler needs pkg_resources, gone from setuptools")
+def test_torch_compile_trains_at_a_second_size():
+    """With the option that `docs/extend.md` names, sizes become variables of the compiled code."""
+    torch.manual_seed(0)
+    network = CompacterArch(num_blocks=2)
+    compiled: Any = torch.compile(network, options={"layout_optimization": False})
+    for size in ((32, 32), (40, 40), (48, 56)):
+        x = torch.rand(2, 3, *size)
+        results = []
+        for forward in (network, compiled):
+            network.zero_grad()
+            y = forward(x)
+            y.square().mean().backward()
+            gradients = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+            results.append([y.detach(), *gradients])
+        for a, b in zip(*results, strict=True):
+            assert (a - b).norm() <= 1e-4 * a.norm().clamp_min(1e-12)
+
+
 def test_torch_export_from_16_pixels_on():
     size = getattr(getattr(torch.export, "Dim", None), "AUTO", None)
     if size is None:
