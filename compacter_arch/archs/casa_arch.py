@@ -95,7 +95,7 @@ class CASA(nn.Module):
             q, k, v = (torch.roll(x, (-(h // 2), -(w // 2)), (1, 2)) for x in (q, k, v))
         q, k, v = (to_windows(x, self.window, self.num_heads, mask.shape[0]) for x in (q, k, v))
         mask = mask.to(q.dtype).expand(-1, self.num_heads, -1, -1).flatten(0, 1)
-        y = F.scaled_dot_product_attention(q, k, v, mask[None])  # kernels want four dimensions
+        y = F.scaled_dot_product_attention(q, k, v, mask)
         y = from_windows(y, size, self.window, self.num_heads)
         return torch.roll(y, (h // 2, w // 2), (1, 2)) if self.shift else y
 
