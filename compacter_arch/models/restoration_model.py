@@ -253,5 +253,5 @@ def check_values(opt: dict[str, Any], keys: dict[str, Any]) -> None:
         raise ValueError(f"accum_iter: {parts!r} must divide batch_size_per_gpu: {batch}")
     if not isinstance(keys.get("channels_last", False), bool):
         raise ValueError(f"channels_last: {keys['channels_last']!r} must be true or false")
-    if keys.get("compile", False) not in (True, False, "cpu"):
-        raise ValueError(f"compile: {keys['compile']!r} must be true, false or cpu")
+    if not isinstance(compiled := keys.get("compile", False), bool) and compiled != "cpu":
+        raise ValueError(f"compile: {compiled!r} must be true, false or cpu")
