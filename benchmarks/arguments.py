@@ -42,6 +42,16 @@ def common_arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def batch_arguments(description: str | None) -> argparse.ArgumentParser:
+    """As :func:`common_arguments`, with the sizes of a batch of a training."""
+    parser = common_arguments(description)
+    parser.add_argument("--batch", type=positive, default=8, help="images (default: 8)")
+    parser.add_argument(
+        "--patch", type=positive, default=32, help="side of the LR images in pixels (default: 32)"
+    )
+    return parser
+
+
 def begin(args: argparse.Namespace) -> torch.device:
     """Set threads, seed and memory allocation as the ``basicsr`` command does; for all networks.
 

@@ -22,13 +22,12 @@ from basicsr.models import build_model
 from basicsr.models.sr_model import SRModel
 from torch import Tensor
 
-from compacter_arch.cli.arguments import positive
 from compacter_arch.errors import UserError
 from compacter_arch.tables.complexity import describe_device
 from compacter_arch.training.checks.findings import describe
 from compacter_arch.training.checks.quiet import quiet_logger
 
-from .arguments import begin, common_arguments, run
+from .arguments import batch_arguments, begin, run
 from .peers import PEERS
 from .report import markdown, publish
 from .timing import interleave, ratio
@@ -92,11 +91,7 @@ def take_step(model: SRModel, data: Mapping[str, Tensor]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Build, measure, print."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = common_arguments(__doc__)
-    parser.add_argument("--batch", type=positive, default=8, help="images (default: 8)")
-    parser.add_argument(
-        "--patch", type=positive, default=32, help="side of the LR images in pixels (default: 32)"
-    )
+    parser = batch_arguments(__doc__)
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", help="default: all")
     args = parser.parse_args(argv)
     device = begin(args)

@@ -20,13 +20,12 @@ from typing import Any
 import torch
 from basicsr.models import build_model
 
-from compacter_arch.cli.arguments import positive
 from compacter_arch.execution.kernels.inference import kernel_constants
 from compacter_arch.execution.kernels.training import TrainingKernels
 from compacter_arch.tables.complexity import describe_device
 from compacter_arch.training.checks.quiet import quiet_logger
 
-from .arguments import begin, common_arguments, run
+from .arguments import batch_arguments, begin, run
 from .report import markdown, publish
 from .roofline import copy_rate, matrix_product, matrix_rate, memory_copy
 from .training import SCALE, options
@@ -119,12 +118,7 @@ class TimedKernels(TrainingKernels):
 def main(argv: Sequence[str] | None = None) -> int:
     """Build, measure, print."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = common_arguments(__doc__)
-    parser.add_argument("--batch", type=positive, default=8, help="images (default: 8)")
-    parser.add_argument(
-        "--patch", type=positive, default=32, help="side of the LR images in pixels (default: 32)"
-    )
-    args = parser.parse_args(argv)
+    args = batch_arguments(__doc__).parse_args(argv)
     device = begin(args)
     with quiet_logger():
         model = build_model(options("Compacter", TRAIN, device, args.batch))

@@ -133,18 +133,18 @@ struct Layout {
 inline Layout interleaved(int64_t channels) { return {channels, 16}; }
 inline Layout grouped(int64_t width) { return {16, (width | 1) * 16}; }  // an odd number of lines apart
 
-// visit(i, j, offset) for the taps j of a convolution that see the image at a pixel of a row, `offset` floats
+// visit(j, offset) for the taps j of a convolution that see the image at a pixel of a row, `offset` floats
 // from where they begin; then done(i).
 template <class Visit, class Done>
 inline __attribute__((always_inline)) void slide(int64_t width, int64_t pixel, Visit visit, Done done) {
   const auto edge = [=](int64_t i) {
     for (int j = 0; j < 9; j++)
-      if ((i > 0 || j % 3 > 0) && (i + 1 < width || j % 3 < 2)) visit(i, j, (i + j % 3 - 1) * pixel);
+      if ((i > 0 || j % 3 > 0) && (i + 1 < width || j % 3 < 2)) visit(j, (i + j % 3 - 1) * pixel);
     done(i);
   };
   edge(0);
   for (int64_t i = 1; i + 1 < width; i++) {
-    for (int j = 0; j < 9; j++) visit(i, j, (i + j % 3 - 1) * pixel);
+    for (int j = 0; j < 9; j++) visit(j, (i + j % 3 - 1) * pixel);
     done(i);
   }
   if (width > 1) edge(width - 1);
@@ -162,7 +162,7 @@ void convolve(const float* const* line, int64_t width, Layout layout, const floa
     const V start = bias ? load(bias + c) : V{};
     V y = start;
     slide(width, layout.pixel,
-          [&](int64_t, int j, int64_t offset) { y += load((j < 3 ? above : j < 6 ? at : below) + offset) * weight[j]; },
+          [&](int j, int64_t offset) { y += load((j < 3 ? above : j < 6 ? at : below) + offset) * weight[j]; },
           [&](int64_t i) { out(i, c, y), y = start; });
   }
 }
@@ -179,7 +179,7 @@ void convolve_backward(const float* const* line, int64_t width, Layout layout, c
     V sums[9], total = load(dbias + c), grad = load(grads);
     for (int j = 0; j < 9; j++) sums[j] = load(dtaps + j * N + c);
     slide(width, layout.pixel,
-          [&](int64_t, int j, int64_t offset) { sums[j] += load((j < 3 ? above : j < 6 ? at : below) + offset) * grad; },
+          [&](int j, int64_t offset) { sums[j] += load((j < 3 ? above : j < 6 ? at : below) + offset) * grad; },
           [&](int64_t i) {
             total += grad;
             if (i + 1 < width) hold(grad = load(grads + (i + 1) * of_dy.pixel));
@@ -310,13 +310,13 @@ void add_up(T* parts, int64_t count, int64_t threads) {
 // The channel attention of an image by the moments of n, see moments.py, in float64. With P the folded
 // projection to q and k, biases last, and M the moments: the cosines of P_q M P_k^T.
 struct Channels {
-  double moments[K * K], products[2 * C * K], norms[2 * C], cosines[C * C];  // M, P M, their norms
+  double products[2 * C * K], norms[2 * C], cosines[C * C];  // P M, the norms of P
   float map[C * C];  // their softmax
 
   // p: (2C, K). `parts` sums: of n^T n, above the diagonal, and of n.
   void forward(const double* p, const double* second, const double* first, int64_t parts, int64_t pixels,
                float temperature) {
-    std::memset(moments, 0, sizeof moments);
+    double moments[K * K] = {};
     for (int64_t part = 0; part < parts; part++)
       for (int i = 0; i < C; i++) {
         for (int j = i; j < C; j++) moments[i * K + j] += second[(part * C + i) * C + j];

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...archs import CASA, DSGM, CompacterArch
 from ...archs.compacter_arch import CompacterBlock
-from ..stock import find_modified
+from ..stock import find_modified, is_transformed
 from .compiler import load_library
 from .inference import Pointers, check_design, kernel_constants, pointer
 
@@ -59,8 +59,10 @@ class TrainingKernels:
 
     def apply_to(self, network: CompacterArch, x: Tensor) -> bool:
         """Whether they compute what the plain network would compute for ``x``."""
+        if not torch.is_grad_enabled() or is_transformed():
+            return False
         plain = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
-        return plain and torch.is_grad_enabled() and find_modified(network) is None
+        return plain and find_modified(network) is None
 
     def body(self, network: CompacterArch, x: Tensor) -> Tensor:
         """``network.body(x)``: (B, C, H, W) -> (B, C, H, W), in float32."""

@@ -133,6 +133,14 @@ def test_a_network_that_is_changed_later_is_computed_by_its_own_modules():
 
 
 @needs_compiler
+def test_transforms_of_functions_see_the_plain_network():
+    network = lively(num_blocks=2)
+    kernels, x = by_kernels(network), torch.rand(1, 3, 16, 16)
+    ours, theirs = (torch.func.grad(lambda y, n=n: n(y).sum())(x) for n in (kernels, network))
+    assert torch.equal(ours, theirs)
+
+
+@needs_compiler
 @pytest.mark.parametrize("size", [(8, 32, 32), (3, 40, 24), (1, 8, 8)])
 def test_the_number_of_threads_changes_no_bit_of_the_kernels(size: tuple[int, int, int]):
     kernels = by_kernels(lively(num_blocks=2))
